@@ -1,0 +1,245 @@
+"""Attacks: one function an algorithm, on any callable from images to log-probabilities.
+
+What is attacked is decided by the callable alone:
+
+    f                                        the base classifier
+    lambda x: log_mean_probs(f, x, noise)    the smoothed classifier G (SmoothAdv)
+    lambda x: mean_log_probs(f, x, noise)    the naive objective, log and mean swapped
+
+Every attack returns a detached tensor of images in [0, 1], never farther than ε
+from the originals in the stated norm, and keeps the best of all its iterates.
+Distances are in [0, 1] pixel units. Images are `(B, C, H, W)`, labels `(B,)`.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from rslab.errors import InputError, check_at_least, check_choice, check_open_unit
+
+NORMS = ("l2", "linf")
+Objective = Callable[[Tensor, Tensor], Tensor]
+
+
+def cross_entropy(log_probs: Tensor, y: Tensor) -> Tensor:
+    """−log p_y: (B, K), (B,) → (B,)."""
+    return -log_probs.log_softmax(1).gather(1, y[:, None])[:, 0]
+
+
+def margin(log_probs: Tensor, y: Tensor) -> Tensor:
+    """max_{c ≠ y} z_c − z_y, positive exactly when misclassified (Carlini and Wagner 2017, f₆): (B,).
+
+    Unlike the cross-entropy its gradient does not vanish where the model is certain.
+    """
+    of_label = log_probs.gather(1, y[:, None])[:, 0]
+    others = log_probs.scatter(1, y[:, None], -torch.inf)
+    return others.amax(1) - of_label
+
+
+OBJECTIVES: dict[str, Objective] = {"cross-entropy": cross_entropy, "margin": margin}
+
+
+def _norm(delta: Tensor, norm: str) -> Tensor:
+    """(B, …) → (B, 1, …): the norm of each perturbation, shaped to broadcast."""
+    flat = delta.flatten(1)
+    length = flat.norm(dim=1) if norm == "l2" else flat.abs().amax(1)
+    return length.view(-1, *[1] * (delta.dim() - 1))
+
+
+def _unit(gradient: Tensor) -> Tensor:
+    """Each gradient divided by its ℓ2 norm; a zero or NaN gradient gives no step."""
+    gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
+    return gradient / _norm(gradient, "l2").clamp_min(1e-30)
+
+
+def project(x: Tensor, delta: Tensor, epsilon: float, norm: str = "l2") -> Tensor:
+    """The perturbed images x + δ, brought into the ε-ball and into [0, 1].
+
+    First the ball, then the box: clipping moves every pixel towards x, so the
+    distance cannot grow again. The ball is smaller by one part in a million than
+    asked, the room that float32 rounding of x + δ needs.
+    """
+    radius = epsilon * (1 - 1e-6)
+    if norm == "l2":
+        delta = delta * (radius / _norm(delta, norm).clamp_min(1e-30)).clamp_max(1.0)
+    else:
+        delta = delta.clamp(-radius, radius)
+    return (x + delta).clamp(0.0, 1.0)
+
+
+def _within(x: Tensor, adversarial: Tensor, epsilon: float, norm: str) -> Tensor:
+    """The images themselves where rounding still left one beyond ε (ε near float32's resolution)."""
+    beyond = _norm(adversarial.double() - x.double(), norm) > epsilon
+    return torch.where(beyond, x, adversarial)
+
+
+def _random_start(x: Tensor, epsilon: float, norm: str, generator) -> Tensor:
+    """A perturbation drawn uniformly from the ε-ball."""
+    if norm == "linf":
+        uniform = torch.rand(x.shape, dtype=x.dtype, device=x.device, generator=generator)
+        return (2 * uniform - 1) * epsilon
+    direction = _unit(torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator))
+    uniform = torch.rand(len(x), dtype=x.dtype, device=x.device, generator=generator)
+    length = epsilon * uniform ** (1 / x[0].numel())
+    return direction * length.view(-1, *[1] * (x.dim() - 1))
+
+
+def _loss_and_gradient(log_probs, x: Tensor, y: Tensor, objective: Objective, sign: float):
+    """The loss of each image (B,) and its gradient with respect to the image alone (B, …)."""
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        loss = sign * objective(log_probs(x), y)
+        (gradient,) = torch.autograd.grad(loss.sum(), x)
+    return loss.detach(), gradient
+
+
+def _check(x: Tensor, y: Tensor, epsilon: float, steps: int, norm: str) -> None:
+    check_choice("norm", norm, NORMS)
+    check_at_least("epsilon", epsilon, 0)
+    check_at_least("steps", steps, 1)
+    if y.shape != x.shape[:1]:
+        raise InputError(f"labels: got shape {tuple(y.shape)}, expected ({len(x)},).")
+
+
+def pgd(
+    log_probs: Callable[[Tensor], Tensor],
+    x: Tensor,
+    y: Tensor,
+    epsilon: float,
+    *,
+    steps: int = 20,
+    step_size: float | None = None,
+    norm: str = "l2",
+    objective: Objective = cross_entropy,
+    targeted: bool = False,
+    random_start: bool = False,
+    restarts: int = 1,
+    gradient: Callable | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Projected gradient ascent on the loss inside the ε-ball (Madry et al. 2018).
+
+    x^{t+1} = Π(x^t + η ∇L / ‖∇L‖₂) for ℓ2, Π(x^t + η sign ∇L) for ℓ∞, from x or
+    (`random_start`, and every restart but the first) a random point of the ball.
+    `step_size` η defaults to 2.5 ε / steps; with several steps that reaches the
+    boundary and moves along it. `targeted`: y is the class to reach and the loss
+    is minimised. `gradient(x, y)`, where given, replaces autograd: see `stein_gradients`.
+    """
+    _check(x, y, epsilon, steps, norm)
+    check_at_least("restarts", restarts, 1)
+    step = 2.5 * epsilon / steps if step_size is None else step_size
+    sign = -1.0 if targeted else 1.0
+    best, best_loss = x.detach(), torch.full((len(x),), -torch.inf, device=x.device)
+    for restart in range(restarts):
+        start = torch.zeros_like(x)
+        if random_start or restart > 0:
+            start = _random_start(x, epsilon, norm, generator)
+        iterate = project(x, start, epsilon, norm).detach()
+        for t in range(steps + 1):  # the last pass only scores the last iterate
+            loss, slope = _loss_and_gradient(log_probs, iterate, y, objective, sign)
+            better = loss > best_loss
+            best_loss = torch.where(better, loss, best_loss)
+            best = torch.where(better.view(-1, *[1] * (x.dim() - 1)), iterate, best)
+            if t < steps:
+                if gradient is not None:
+                    slope = sign * gradient(iterate, y)
+                move = _unit(slope) if norm == "l2" else slope.nan_to_num(0.0).sign()
+                iterate = project(x, iterate - x + step * move, epsilon, norm)
+    return _within(x, best, epsilon, norm)
+
+
+def fgsm(log_probs, x: Tensor, y: Tensor, epsilon: float, *, norm: str = "linf", targeted: bool = False) -> Tensor:
+    """One full step along the gradient at x (Goodfellow et al. 2015): ε sign ∇L for ℓ∞.
+
+    The maximiser of the loss's linearisation, not of the loss. Unlike the iterative attacks
+    it returns its one step even where the loss fell.
+    """
+    _check(x, y, epsilon, 1, norm)
+    _, slope = _loss_and_gradient(log_probs, x, y, cross_entropy, -1.0 if targeted else 1.0)
+    direction = slope.nan_to_num(0.0).sign() if norm == "linf" else _unit(slope)
+    return _within(x, project(x, epsilon * direction, epsilon, norm), epsilon, norm)
+
+
+def ddn(
+    log_probs: Callable[[Tensor], Tensor],
+    x: Tensor,
+    y: Tensor,
+    epsilon: float | None = None,
+    *,
+    steps: int = 20,
+    initial_norm: float = 1.0,
+    gamma: float = 0.05,
+    targeted: bool = False,
+) -> Tensor:
+    """Decoupled direction and norm (Rony et al. 2019): the *nearest* adversarial example, ℓ2.
+
+    Each step moves along the normalised gradient (length from 1 to 0.01 by a
+    cosine), then sets the norm: γ smaller after an adversarial iterate, γ larger
+    after one that is not. Returns for each image the adversarial iterate of least
+    norm within ε (None: no limit); where none was found, the iterate of highest
+    loss within ε. `targeted`: adversarial means classified as y.
+    """
+    box = max(float(x[0].numel()) ** 0.5, 1.0)  # no two images are farther apart
+    epsilon = box if epsilon is None else epsilon
+    _check(x, y, epsilon, steps, "l2")
+    check_at_least("initial_norm", initial_norm, 0)
+    check_open_unit("gamma", gamma)
+    sign = -1.0 if targeted else 1.0
+    wide = [-1, *[1] * (x.dim() - 1)]
+    cap = min(epsilon, box)
+    length = torch.full((len(x),), min(initial_norm, cap), device=x.device)  # (B,)
+    iterate, found = x.detach(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    best, best_norm = iterate, torch.full_like(length, torch.inf)
+    best_loss = torch.full_like(length, -torch.inf)
+    for t in range(steps + 1):  # the last pass only scores the last iterate
+        x_in = iterate.detach().requires_grad_()
+        with torch.enable_grad():
+            scores = log_probs(x_in)
+            loss = sign * cross_entropy(scores, y)
+            (slope,) = torch.autograd.grad(loss.sum(), x_in)
+        loss = loss.detach()
+        adversarial = (scores.argmax(1) == y) == targeted
+        norm = _norm(iterate - x, "l2").flatten()
+
+        better = torch.where(adversarial, ~found | (norm < best_norm), ~found & (loss > best_loss))
+        best = torch.where(better.view(wide), iterate, best)
+        best_norm = torch.where(better, norm, best_norm)
+        best_loss = torch.where(better, loss, best_loss)
+        found |= adversarial
+        if t < steps:
+            rate = 0.01 + 0.99 * (1 + torch.cos(torch.tensor(torch.pi * t / steps)).item()) / 2
+            delta = iterate - x + rate * _unit(slope)
+            length = (length * torch.where(adversarial, 1 - gamma, 1 + gamma)).clamp_max(cap)
+            delta = delta * (length.view(wide) / _norm(delta, "l2").clamp_min(1e-30))
+            iterate = project(x, delta, cap, "l2").detach()
+    return _within(x, best, epsilon, "l2")
+
+
+def stein_gradients(
+    f: Callable[[Tensor], Tensor], noise: Tensor, sigma: float, *, antithetic: bool = True
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """A gradient of −log G_y that never differentiates f, for `pgd(..., gradient=…)`.
+
+    Stein's lemma (lecture 14, 2.3): ∇G_y(x) = E[δ F_y(x + δ)] / σ², then divided
+    by −G_y. noise: (m, B, C, H, W) with standard deviation σ. `antithetic` pairs
+    each δ with −δ: allowed in an attack, never in certification, whose votes must
+    be independent. Works for a hard or quantised f too.
+    """
+
+    @torch.no_grad()
+    def gradient(x: Tensor, y: Tensor) -> Tensor:
+        def label_probability(delta: Tensor) -> Tensor:  # (m, B, C, H, W) → (m, B)
+            probs = f((x + delta).flatten(0, 1)).softmax(1).unflatten(0, delta.shape[:2])
+            return probs.gather(2, y.expand(len(delta), -1)[..., None])[..., 0]
+
+        plus = label_probability(noise)
+        weight, mean = plus, plus.mean(0)
+        if antithetic:
+            minus = label_probability(-noise)
+            weight, mean = (plus - minus) / 2, (plus + minus).mean(0) / 2
+        wide = weight.view(*weight.shape, *[1] * (x.dim() - 1))
+        of_g = (noise * wide).mean(0) / sigma**2  # (B, C, H, W)
+        return -of_g / mean.clamp_min(1e-30).view(-1, *[1] * (x.dim() - 1))
+
+    return gradient

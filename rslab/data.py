@@ -1,0 +1,152 @@
+"""Images in [0, 1] with labels: embedded digits, MNIST, CIFAR-10.
+
+Digits come with scikit-learn: real, offline, the default. MNIST and CIFAR-10 are
+read by torchvision from the folder that RSLAB_DATA names (default
+~/.cache/rslab), checked by MD5, and downloaded only when they are not there.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rslab.errors import InputError, WorkError, check_choice
+
+SPLITS = ("train", "test")
+
+# MD5 of MNIST's unpacked files; torchvision itself checks only the archives.
+MNIST_FILES = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+
+
+@dataclass(frozen=True)
+class LabeledImages:
+    """A data set held in memory.
+
+    images: float32 `(N, C, H, W)` in [0, 1]; labels: int64 `(N,)`;
+    classes: the K class names; checksum: SHA-256 of images and labels.
+    """
+
+    name: str
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    checksum: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return tuple(self.images.shape[1:])
+
+    def to(self, device) -> "LabeledImages":
+        return LabeledImages(self.name, self.images.to(device), self.labels.to(device), self.classes, self.checksum)
+
+
+def data_root() -> Path:
+    """The folder of MNIST and CIFAR-10: $RSLAB_DATA, else ~/.cache/rslab."""
+    return Path(os.environ.get("RSLAB_DATA") or "~/.cache/rslab").expanduser()
+
+
+def load_dataset(name: str, split: str, *, download: bool = True) -> LabeledImages:
+    """The `train` or `test` split of `digits`, `mnist` or `cifar10`.
+
+    Raises `InputError` for an unknown name or split, `WorkError` when the files
+    are neither in `data_root()` nor to be downloaded.
+    """
+    check_choice("dataset", name, DATASETS)
+    check_choice("split", split, SPLITS)
+    pixels, labels, classes = DATASETS[name](split, download)
+    digest = hashlib.sha256(pixels.contiguous().numpy())
+    digest.update(labels.contiguous().numpy())
+    images = pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels
+    return LabeledImages(name, images, labels, tuple(classes), digest.hexdigest())
+
+
+def _digits(split: str, download: bool):
+    """1,797 handwritten digits of 8×8 pixels: 1,297 to train, 500 to test, stratified."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    raw = load_digits()
+    parts = train_test_split(raw.images, raw.target, test_size=500, random_state=0, stratify=raw.target)
+    which = SPLITS.index(split)
+    images = torch.tensor(parts[which] / 16, dtype=torch.float32)[:, None]  # 16 grey levels → [0, 1]
+    return images, torch.tensor(parts[2 + which]), [str(name) for name in raw.target_names]
+
+
+def _mnist(split: str, download: bool):
+    from torchvision.datasets import MNIST
+    from torchvision.datasets.utils import check_integrity
+
+    def read():
+        folder = data_root() / "MNIST" / "raw"
+        wrong = [file for file, md5 in MNIST_FILES.items() if not check_integrity(str(folder / file), md5)]
+        if wrong:
+            raise RuntimeError(f"{', '.join(wrong)} absent or with a wrong MD5")
+        raw = MNIST(data_root(), train=split == "train")
+        return raw.data[:, None], raw.targets, [str(digit) for digit in range(10)]
+
+    return _present_or_downloaded("MNIST", read, lambda: MNIST(data_root(), download=True), download)
+
+
+def _cifar10(split: str, download: bool):
+    from torchvision.datasets import CIFAR10
+
+    def read():
+        raw = CIFAR10(data_root(), train=split == "train")  # checks the MD5 of every batch
+        pixels = torch.from_numpy(raw.data).permute(0, 3, 1, 2)  # (N, H, W, C) → (N, C, H, W)
+        return pixels.contiguous(), torch.tensor(raw.targets), raw.classes
+
+    return _present_or_downloaded("CIFAR-10", read, lambda: CIFAR10(data_root(), download=True), download)
+
+
+def _present_or_downloaded(title: str, read: Callable, fetch: Callable, download: bool):
+    """read(), after fetch() if the files are absent or damaged."""
+    try:
+        return read()
+    except (RuntimeError, OSError) as absent:
+        reason = absent
+    if download:
+        try:
+            fetch()  # torchvision draws the progress bar
+            return read()
+        except (RuntimeError, OSError) as failed:
+            reason = failed
+    raise WorkError(
+        f"{title} is not in {data_root()} and could not be downloaded ({reason}): "
+        "expected its files in the folder that RSLAB_DATA names."
+    )
+
+
+DATASETS: dict[str, Callable] = {"digits": _digits, "mnist": _mnist, "cifar10": _cifar10}
+
+
+def check_images(images: Tensor, *, name: str = "images") -> Tensor:
+    """Return `images` if they are finite `(B, C, H, W)` in [0, 1], else raise `InputError`.
+
+    σ, ε and radii are in [0, 1] pixel units: images in 0 … 255 or [−1, 1] would
+    be certified for another σ than the one asked for.
+    """
+    if images.dim() != 4:
+        raise InputError(f"{name}: got shape {tuple(images.shape)}, expected (B, C, H, W).")
+    if not torch.isfinite(images).all():
+        raise InputError(f"{name}: got NaN or infinite pixels, expected numbers in [0, 1].")
+    low, high = (float(edge) for edge in images.aminmax()) if images.numel() else (0.0, 1.0)
+    if low < 0 or high > 1:
+        raise InputError(f"{name}: got pixels from {low:.3g} to {high:.3g}, expected [0, 1].")
+    return images

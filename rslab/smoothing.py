@@ -1,0 +1,195 @@
+"""The smoothed classifier: PREDICT and CERTIFY of Cohen et al. 2019, and soft G.
+
+    g(x) = argmax_c P(f(x + δ) = c),   δ ~ N(0, σ²I)
+
+The guarantee is for g, never for the base classifier f, and it holds with
+probability 1 − α for each image that is certified.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rslab import bounds
+from rslab.data import check_images
+from rslab.errors import InputError, WorkError, check_at_least, check_choice, check_open_unit, check_positive
+
+ABSTAIN = -1
+
+LogProbs = Callable[[Tensor], Tensor]  # images (B, C, H, W) → logits or log-probabilities (B, K)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What PREDICT says of one image."""
+
+    prediction: int  # class, or ABSTAIN
+    p_value: float  # of "the top two classes are equally likely"
+    counts: tuple[int, ...]  # votes a class, together n
+    n: int
+    alpha: float
+    sigma: float
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What CERTIFY proved of one image: g(x + δ) = prediction for all ‖δ‖₂ < radius."""
+
+    prediction: int  # class, or ABSTAIN
+    radius: float  # ℓ2, in [0, 1] pixel units; 0 when abstaining
+    p_a_lower: float  # lower bound on the top class's probability
+    counts: tuple[float, ...]  # the n fresh votes a class (sums of F for a soft bound)
+    n0: int
+    n: int
+    alpha: float
+    sigma: float
+    bound: str
+
+
+@dataclass(frozen=True)
+class SmoothedClassifier:
+    """g, from a base classifier f: images `(B, C, H, W)` in [0, 1] → logits `(B, num_classes)`.
+
+    f must be deterministic (eval mode). At most `batch_size` noisy images exist at a
+    time. Noise comes from `generator`, on the device of the image: the same
+    generator state and batch size give the same votes.
+    """
+
+    base_classifier: LogProbs
+    num_classes: int
+    sigma: float
+    batch_size: int = 1000
+
+    def __post_init__(self):
+        check_positive("sigma", self.sigma)
+        check_at_least("num_classes", self.num_classes, 2)
+        check_at_least("batch_size", self.batch_size, 1)
+
+    def predict(self, x: Tensor, n: int, alpha: float, *, generator: torch.Generator | None = None) -> Prediction:
+        """PREDICT: the majority vote of n noisy copies of the image `x` (C, H, W), or ABSTAIN.
+
+        An answer differs from g(x) with probability at most α (Cohen et al. 2019,
+        Proposition 1): a binomial test asks whether the top two could be equally likely.
+        """
+        check_at_least("n", n, 1)
+        check_open_unit("alpha", alpha)
+        counts = self.sample_under_noise(x, n, generator=generator)
+        top_two = counts.topk(2)
+        p_value = bounds.top_class_p_value(int(top_two.values[0]), int(top_two.values[1]))
+        prediction = int(top_two.indices[0]) if p_value <= alpha else ABSTAIN
+        return Prediction(prediction, p_value, tuple(counts.tolist()), n, alpha, self.sigma)
+
+    def certify(
+        self,
+        x: Tensor,
+        n0: int,
+        n: int,
+        alpha: float,
+        *,
+        bound: str = "clopper-pearson",
+        generator: torch.Generator | None = None,
+    ) -> Certificate:
+        """CERTIFY: a class and a radius around the image `x` (C, H, W), or ABSTAIN.
+
+        n0 votes select the class, n *fresh* votes bound its probability: the same
+        votes for both would double the error. With probability at least 1 − α over
+        the noise, g is the returned class everywhere closer than the radius (Cohen
+        et al. 2019, Proposition 2).
+
+        bound: "clopper-pearson", R = σΦ⁻¹(p̲_A); "two-class", with p̄_B too and α
+        shared between the two; "hoeffding" or "bernstein", which average the soft
+        votes F(x + δ) as lecture 14 does and certify argmax G instead of g.
+        """
+        check_at_least("n0", n0, 1)
+        check_at_least("n", n, 1)
+        check_open_unit("alpha", alpha)
+        check_choice("bound", bound, bounds.BOUNDS)
+        soft = bound in ("hoeffding", "bernstein")
+        votes = self._soft_votes if soft else self._hard_votes
+
+        selection, _ = self._sum_votes(x, n0, votes, generator)
+        top = int(selection.argmax())
+        sums, squares = self._sum_votes(x, n, votes, generator)
+
+        if bound == "clopper-pearson":
+            p_a_lower = bounds.lower_confidence_bound(float(sums[top]), n, alpha)
+            radius = bounds.certified_radius(p_a_lower, self.sigma)
+        elif bound == "two-class":
+            others = torch.cat((sums[:top], sums[top + 1 :]))
+            p_a_lower, p_b_upper = bounds.two_class_bounds(float(sums[top]), float(others.max()), n, alpha)
+            radius = bounds.certified_radius_two_sided(p_a_lower, p_b_upper, self.sigma)
+        else:
+            mean = min(float(sums[top]) / n, 1.0)
+            variance = None
+            if bound == "bernstein":
+                variance = max(float(squares[top]) - n * mean**2, 0.0) / (n - 1) if n > 1 else 1.0
+            p_a_lower = bounds.soft_lower_bound(mean, n, alpha, variance=variance)
+            radius = bounds.certified_radius(p_a_lower, self.sigma)
+
+        prediction = top if radius > 0 else ABSTAIN
+        return Certificate(prediction, radius, p_a_lower, tuple(sums.tolist()), n0, n, alpha, self.sigma, bound)
+
+    def sample_under_noise(self, x: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """SAMPLEUNDERNOISE: how often f returns each class on x + δ, n draws; int64 (num_classes,)."""
+        sums, _ = self._sum_votes(x, n, self._hard_votes, generator)
+        return sums.long()
+
+    def _hard_votes(self, logits: Tensor) -> Tensor:
+        return torch.nn.functional.one_hot(logits.argmax(1), self.num_classes).double()
+
+    def _soft_votes(self, logits: Tensor) -> Tensor:
+        return logits.softmax(1).double()
+
+    @torch.inference_mode()
+    def _sum_votes(self, x: Tensor, n: int, votes: Callable, generator) -> tuple[Tensor, Tensor]:
+        """Σ votes and Σ votes² over n noisy copies of x, each float64 (num_classes,) on the CPU.
+
+        Everything stays on the device until the sums are complete: one synchronisation an image.
+        """
+        check_images(x[None], name="image")
+        sums = torch.zeros(2, self.num_classes, dtype=torch.float64, device=x.device)
+        broken = torch.zeros((), dtype=torch.bool, device=x.device)
+        for start in range(0, n, self.batch_size):
+            size = min(self.batch_size, n - start)
+            noisy = torch.randn(size, *x.shape, device=x.device, generator=generator)  # (size, C, H, W)
+            noisy.mul_(self.sigma).add_(x)
+            logits = self.base_classifier(noisy)  # (size, K)
+            if logits.shape != (size, self.num_classes):
+                raise InputError(
+                    f"base classifier: got logits of shape {tuple(logits.shape)}, "
+                    f"expected ({size}, {self.num_classes})."
+                )
+            broken |= logits.isnan().any()
+            vote = votes(logits)  # (size, K)
+            sums[0] += vote.sum(0)
+            sums[1] += vote.square().sum(0)
+        if broken:
+            raise WorkError("The network gave NaN for a noisy image, which is no vote: nothing is certified.")
+        return sums[0].cpu(), sums[1].cpu()
+
+
+def log_mean_probs(f: LogProbs, x: Tensor, noise: Tensor) -> Tensor:
+    """log (1/m) Σᵢ softmax f(x + δᵢ): the plug-in estimate of log G(x). **SmoothAdv** attacks this.
+
+    x: (B, C, H, W), noise: (m, B, C, H, W) → (B, K). Biased low by about
+    Var/(2 m p²) (Jensen); with m = 1 it is `mean_log_probs`.
+    """
+    return _noisy_log_probs(f, x, noise).logsumexp(0) - torch.tensor(len(noise)).log().to(x)
+
+
+def mean_log_probs(f: LogProbs, x: Tensor, noise: Tensor) -> Tensor:
+    """(1/m) Σᵢ log softmax f(x + δᵢ): log and mean swapped, the **naive** objective.
+
+    The same shapes as `log_mean_probs`. Its maximiser fools f under noise, on
+    average in log-probability, which a few very confident errors dominate.
+    """
+    return _noisy_log_probs(f, x, noise).mean(0)
+
+
+def _noisy_log_probs(f: LogProbs, x: Tensor, noise: Tensor) -> Tensor:
+    if noise.dim() != x.dim() + 1 or noise.shape[1:] != x.shape:
+        raise InputError(f"noise: got shape {tuple(noise.shape)}, expected (m, {', '.join(map(str, x.shape))}).")
+    logits = f((x + noise).flatten(0, 1))  # (m·B, K)
+    return logits.log_softmax(1).unflatten(0, noise.shape[:2])  # (m, B, K)
