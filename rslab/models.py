@@ -46,14 +46,14 @@ def conv_bn(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
 
 
 def small_cnn(num_classes: int, channels: int) -> nn.Sequential:
-    """Three convolutions and one hidden layer: 0.1 M weights, for digits and MNIST."""
+    """Three convolutions and one hidden layer, 41,000 weights, for digits and MNIST."""
     return nn.Sequential(
-        *conv_bn(channels, 32),
+        *conv_bn(channels, 16),
+        *conv_bn(16, 32, stride=2),
         *conv_bn(32, 64, stride=2),
-        *conv_bn(64, 64),
-        nn.AdaptiveAvgPool2d(4),
+        nn.AdaptiveAvgPool2d(2),
         nn.Flatten(),
-        nn.Linear(64 * 4 * 4, 64),
+        nn.Linear(64 * 2 * 2, 64),
         nn.ReLU(inplace=True),
         nn.Linear(64, num_classes),
     )

@@ -39,7 +39,8 @@ class Certificate:
 
     prediction: int  # class, or ABSTAIN
     radius: float  # ℓ2, in [0, 1] pixel units; 0 when abstaining
-    p_a_lower: float  # lower bound on the top class's probability
+    selected: int  # the class that the n0 votes chose
+    p_a_lower: float  # lower bound on its probability
     counts: tuple[float, ...]  # the n fresh votes a class (sums of F for a soft bound)
     n0: int
     n: int
@@ -129,7 +130,8 @@ class SmoothedClassifier:
             radius = bounds.certified_radius(p_a_lower, self.sigma)
 
         prediction = top if radius > 0 else ABSTAIN
-        return Certificate(prediction, radius, p_a_lower, tuple(sums.tolist()), n0, n, alpha, self.sigma, bound)
+        counts = tuple(sums.tolist())
+        return Certificate(prediction, radius, top, p_a_lower, counts, n0, n, alpha, self.sigma, bound)
 
     def sample_under_noise(self, x: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """SAMPLEUNDERNOISE: how often f returns each class on x + δ, n draws; int64 (num_classes,)."""
@@ -137,10 +139,13 @@ class SmoothedClassifier:
         return sums.long()
 
     def _hard_votes(self, logits: Tensor) -> Tensor:
-        return torch.nn.functional.one_hot(logits.argmax(1), self.num_classes).double()
+        """(B, K) → (2, K): votes a class, and the sum of their squares (the same)."""
+        return torch.bincount(logits.argmax(1), minlength=self.num_classes).expand(2, -1)
 
     def _soft_votes(self, logits: Tensor) -> Tensor:
-        return logits.softmax(1).double()
+        """(B, K) → (2, K): Σ F(x + δ) and Σ F(x + δ)²."""
+        probs = logits.double().softmax(1)
+        return torch.stack((probs.sum(0), probs.square().sum(0)))
 
     @torch.inference_mode()
     def _sum_votes(self, x: Tensor, n: int, votes: Callable, generator) -> tuple[Tensor, Tensor]:
@@ -162,12 +167,10 @@ class SmoothedClassifier:
                     f"expected ({size}, {self.num_classes})."
                 )
             broken |= logits.isnan().any()
-            vote = votes(logits)  # (size, K)
-            sums[0] += vote.sum(0)
-            sums[1] += vote.square().sum(0)
+            sums += votes(logits)
         if broken:
             raise WorkError("The network gave NaN for a noisy image, which is no vote: nothing is certified.")
-        return sums[0].cpu(), sums[1].cpu()
+        return tuple(sums.cpu())
 
 
 def log_mean_probs(f: LogProbs, x: Tensor, noise: Tensor) -> Tensor:

@@ -1,0 +1,119 @@
+"""Every choice that makes a training run, with its default, in one place."""
+
+from dataclasses import asdict, dataclass, fields
+
+from rslab.errors import InputError, check_at_least, check_choice, check_positive
+
+# What each method does to an image x before the cross-entropy. δ ~ N(0, σ²I).
+METHODS = {
+    "standard": "f(x): no noise, no attack",
+    "gaussian": "f(x + δ): Gaussian augmentation (Cohen et al. 2019; lecture 14, attempt 1)",
+    "smoothed": "−log of the mean of F(x + δᵢ): train G directly (lecture 14, attempt 2)",
+    "adversarial": "f(x̂), x̂ attacks f: FGSM or PGD adversarial training (Madry et al. 2018)",
+    "combine1": "f(x̂) and f(x + δ), half each: combination (1) of the blog post",
+    "combine2": "f(x̂ + δ), x̂ attacks f at x: combination (2)",
+    "combine3": "f(x̂ + δ), x̂ attacks f around each x + δ: combination (3)",
+    "naive": "f(x̂ + δ), x̂ attacks the mean of log F(x + δᵢ): log and mean swapped",
+    "smoothadv": "f(x̂ + δ), x̂ attacks G, the mean of F(x + δᵢ): SmoothAdv, combination (4)",
+}
+NOISY = ("gaussian", "smoothed", "combine1", "combine2", "combine3", "naive", "smoothadv")
+ATTACKING = ("adversarial", "combine1", "combine2", "combine3", "naive", "smoothadv")
+ATTACKS = ("pgd", "ddn", "fgsm")
+OUTER_LOSSES = ("mean-ce", "log-mean")
+SCHEDULES = ("one-cycle", "step")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run. σ and ε are ℓ2 (or ℓ∞) distances in [0, 1] pixel units."""
+
+    dataset: str = "digits"
+    arch: str = "cnn"
+    normalization: str = "standard"
+    method: str = "gaussian"
+    sigma: float = 0.25  # standard deviation of the noise; not used by standard and adversarial
+    # the attack, for the methods that have one
+    attack: str = "pgd"
+    norm: str = "l2"
+    epsilon: float = 0.5  # radius of the attack
+    steps: int = 4  # T, iterations of the attack
+    step_size: float | None = None  # of PGD; None: 2.5 ε / T
+    random_start: bool = False  # PGD starts at a random point of the ball
+    samples: int = 1  # m, noisy copies an image, shared by attack and update
+    warmup: int = 10  # epochs over which ε grows linearly from ε/warmup to ε
+    outer: str = "mean-ce"  # smoothadv's loss: mean-ce as published code, log-mean as the paper's formula
+    clean: float = 0.0  # adversarial only: share of the loss on clean images (mixed batches)
+    # the optimiser: SGD with Nesterov momentum; a step is one batch with all its noisy copies
+    epochs: int = 30
+    batch_size: int = 128
+    lr: float = 0.1  # highest learning rate
+    schedule: str = "one-cycle"  # one-cycle: up over a fifth of the run, then down to 0; step: ÷10 at ⅓ and ⅔
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    augment: bool = False  # random crop (4 pixels of padding) and horizontal flip
+    seed: int = 0
+    # more data
+    pretrained: str | None = None  # run folder to start from; a new head where the classes differ
+    labels: int | None = None  # keep the labels of this many training images only
+    unlabelled: str | None = None  # pool: "hidden" (images whose label is hidden) or a data set's name
+    pseudo_labels: str | None = None  # run folder whose model labels the pool
+    pool_weight: float = 1.0  # weight of a pool image's loss
+
+    def __post_init__(self):
+        check_choice("method", self.method, METHODS)
+        check_choice("attack", self.attack, ATTACKS)
+        check_choice("norm", self.norm, ("l2", "linf"))
+        check_choice("outer", self.outer, OUTER_LOSSES)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        if self.method in NOISY:
+            check_positive("sigma", self.sigma)
+        check_at_least("epsilon", self.epsilon, 0)
+        for name in ("steps", "samples", "epochs", "batch_size"):
+            check_at_least(name, getattr(self, name), 1)
+        for name in ("warmup", "momentum", "weight_decay", "pool_weight", "seed"):
+            check_at_least(name, getattr(self, name), 0)
+        check_positive("lr", self.lr)
+        if self.step_size is not None:
+            check_positive("step_size", self.step_size)
+        if not 0 <= self.clean < 1:
+            raise InputError(f"clean: got {self.clean}, expected a share from 0 to below 1.")
+        if self.attack == "ddn" and self.norm != "l2":
+            raise InputError(f"norm: got {self.norm!r} with attack 'ddn', expected 'l2': DDN minimises an l2 norm.")
+        if self.labels is not None:
+            check_at_least("labels", self.labels, 1)
+        if (self.unlabelled is None) != (self.pseudo_labels is None):
+            raise InputError(
+                f"unlabelled: got {self.unlabelled!r} with pseudo_labels {self.pseudo_labels!r}, "
+                "expected both: a pool and the run that labels it."
+            )
+        if self.unlabelled == "hidden" and self.labels is None:
+            raise InputError("unlabelled: got 'hidden' without labels, expected labels to say how many keep theirs.")
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict, *, source: str = "config") -> "TrainConfig":
+        """The configuration in `values`; an unknown or missing key or a value of another type is refused."""
+        if not isinstance(values, dict):
+            raise InputError(f"{source}: got {type(values).__name__}, expected an object of training options.")
+        known = {field.name: field for field in fields(cls)}
+        for key, value in values.items():
+            if key not in known:
+                raise InputError(f"{source}: got unknown key {key!r}, expected keys of TrainConfig.")
+            if not _fits(value, known[key].type):
+                raise InputError(f"{source}: got {key} = {value!r}, expected {known[key].type}.")
+        if missing := known.keys() - values.keys():
+            raise InputError(f"{source}: got no {min(missing)!r}, expected every key of TrainConfig.")
+        return cls(**values)
+
+
+_TYPES = {"str": str, "float": (int, float), "int": int, "bool": bool, "None": type(None)}
+
+
+def _fits(value, annotation) -> bool:
+    """Whether a JSON value has the annotated type (`float | None` …); True is no number here."""
+    names = [part.strip() for part in getattr(annotation, "__name__", str(annotation)).split("|")]
+    if isinstance(value, bool):
+        return "bool" in names
+    return any(isinstance(value, _TYPES[name]) for name in names)

@@ -1,0 +1,23 @@
+"""One generator for each purpose, seed and index: never the same stream twice.
+
+Training, attack, PREDICT and CERTIFY must not share noise: a certificate's α is a
+probability over noise that is independent of the model and of the attack.
+"""
+
+import torch
+
+from rslab.errors import InputError
+
+PURPOSES = ("train", "attack", "predict", "certify")
+_INDICES = 1_000_003  # more than any data set here has images
+
+
+def generator_for(purpose: str, seed: int, index: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """The generator of image (or epoch) `index` in a run with `seed`.
+
+    torch's CPU generator reads 32 bits of its seed: two for the purpose, thirty for seed
+    and index. Distinct for 0 ≤ seed ≤ 1000 and index ≤ 1,000,000.
+    """
+    if not 0 <= seed <= 1000:
+        raise InputError(f"seed: got {seed}, expected 0 … 1000.")
+    return torch.Generator(device).manual_seed(PURPOSES.index(purpose) << 30 | seed * _INDICES + index)

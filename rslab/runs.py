@@ -1,0 +1,280 @@
+"""Certify or attack a data set: reproducible, resumable, one log row an image.
+
+Image i's noise comes from a generator seeded by (seed, i), so that a log is the
+same whatever the order, and however often the run was stopped. Beside the log
+`NAME.tsv`, the settings that made it stand in `NAME.json`; a resume with others
+is refused.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from rslab import attacks, records
+from rslab.bounds import BOUNDS
+from rslab.data import LabeledImages
+from rslab.errors import InputError, check_at_least, check_choice, check_open_unit, check_positive
+from rslab.models import fold_batchnorm
+from rslab.randomness import generator_for
+from rslab.smoothing import SmoothedClassifier, log_mean_probs, mean_log_probs
+
+
+@dataclass(frozen=True)
+class CertifySettings:
+    """What a certification log depends on, beside model and data. σ in [0, 1] pixel units."""
+
+    sigma: float
+    n0: int = 100  # votes that select the class
+    n: int = 100_000  # fresh votes that bound its probability
+    alpha: float = 0.001  # allowed probability of a wrong certificate, an image
+    bound: str = "clopper-pearson"
+    seed: int = 0
+    skip: int = 1  # take every skip-th image …
+    max: int | None = None  # … and at most this many
+    batch_size: int = 1000  # noisy images at a time; part of the noise's order on a GPU
+
+    def __post_init__(self):
+        check_positive("sigma", self.sigma)
+        check_open_unit("alpha", self.alpha)
+        check_choice("bound", self.bound, BOUNDS)
+        for name in ("n0", "n", "skip", "batch_size"):
+            check_at_least(name, getattr(self, name), 1)
+        if self.max is not None:
+            check_at_least("max", self.max, 1)
+        generator_for("certify", self.seed, 0)
+
+
+@dataclass(frozen=True)
+class AttackSettings:
+    """An attack on the smoothed classifier, judged by PREDICT with n votes. ε in [0, 1] pixel units."""
+
+    sigma: float
+    attack: str = "pgd"
+    objective: str = "smoothadv"
+    loss: str = "cross-entropy"
+    norm: str = "l2"
+    epsilon: float = 0.5
+    steps: int = 20
+    step_size: float | None = None
+    restarts: int = 1
+    samples: int = 32  # m, noisy copies that estimate the gradient
+    stein: bool = False  # estimate it from values of f alone
+    target: int | None = None  # the class to reach; None: any but the label
+    n: int = 10_000
+    alpha: float = 0.001
+    seed: int = 0
+    skip: int = 1
+    max: int | None = None
+    batch_size: int = 1000
+
+    def __post_init__(self):
+        check_positive("sigma", self.sigma)
+        check_choice("attack", self.attack, ("pgd", "ddn", "fgsm"))
+        check_choice("objective", self.objective, ("smoothadv", "naive", "base"))
+        check_choice("loss", self.loss, attacks.OBJECTIVES)
+        check_choice("norm", self.norm, attacks.NORMS)
+        check_at_least("epsilon", self.epsilon, 0)
+        check_open_unit("alpha", self.alpha)
+        for name in ("steps", "restarts", "samples", "n", "skip", "batch_size"):
+            check_at_least(name, getattr(self, name), 1)
+        if self.step_size is not None:
+            check_positive("step_size", self.step_size)
+        if self.max is not None:
+            check_at_least("max", self.max, 1)
+        if self.attack == "ddn" and self.norm != "l2":
+            raise InputError(f"norm: got {self.norm!r} with attack 'ddn', expected 'l2': DDN minimises an l2 norm.")
+        if self.attack != "pgd" and (self.restarts > 1 or self.loss != "cross-entropy" or self.stein):
+            raise InputError(f"attack: got {self.attack!r} with restarts, loss or stein, expected 'pgd' for these.")
+        if self.stein and self.objective != "smoothadv":
+            raise InputError(f"stein: got objective {self.objective!r}, expected 'smoothadv': it estimates ∇G.")
+        generator_for("attack", self.seed, 0)
+
+
+def chosen_indices(size: int, skip: int, limit: int | None) -> list[int]:
+    """Every skip-th index of 0 … size − 1, at most `limit` of them."""
+    return list(range(0, size, skip))[:limit]
+
+
+def certify_dataset(
+    model: nn.Module,
+    data: LabeledImages,
+    settings: CertifySettings,
+    log: Path,
+    *,
+    device: str = "cpu",
+    resume: bool = False,
+) -> Iterator[tuple]:
+    """Certify the chosen images of `data` and append a row an image to `log`; yields the rows.
+
+    Columns: idx label predict radius correct time count_a n n0 alpha.
+    """
+    _check_classes(model, data, device)
+    columns = records.CERTIFY_COLUMNS + records.COUNT_COLUMNS
+    done = _open_log(log, columns, asdict(settings) | _provenance(model, data, device), resume)
+    network = fold_batchnorm(model).to(device).to(memory_format=torch.channels_last)
+    smoothed = SmoothedClassifier(network, data.num_classes, settings.sigma, settings.batch_size)
+    for index in chosen_indices(len(data), settings.skip, settings.max):
+        if index in done:
+            continue
+        began = time.perf_counter()
+        certificate = smoothed.certify(
+            data.images[index].to(device),
+            settings.n0,
+            settings.n,
+            settings.alpha,
+            bound=settings.bound,
+            generator=generator_for("certify", settings.seed, index, device),
+        )
+        label, top = int(data.labels[index]), certificate.selected
+        row = (
+            index,
+            label,
+            certificate.prediction,
+            certificate.radius,
+            int(certificate.prediction == label),
+            timedelta(seconds=time.perf_counter() - began),
+            _plain_number(certificate.counts[top]),
+            settings.n,
+            settings.n0,
+            settings.alpha,
+        )
+        records.append_row(log, row)
+        yield row
+
+
+def attack_dataset(
+    model: nn.Module,
+    data: LabeledImages,
+    settings: AttackSettings,
+    log: Path,
+    *,
+    source: nn.Module | None = None,
+    device: str = "cpu",
+    resume: bool = False,
+) -> Iterator[tuple]:
+    """Attack each chosen image, let PREDICT judge the result, append a row; yields the rows.
+
+    Columns: idx label predict basePredict correct time, of the attacked image.
+    `source`: craft the attack on this model instead (transfer attack).
+    """
+    _check_classes(model, data, device)
+    if settings.target is not None and not 0 <= settings.target < data.num_classes:
+        raise InputError(f"target: got {settings.target}, expected a class 0 … {data.num_classes - 1}.")
+    provenance = _provenance(model, data, device)
+    if source is not None:
+        _check_classes(source, data, device)
+        provenance["source_weights"] = _provenance(source, data, device)["weights"]
+    done = _open_log(log, records.ATTACK_COLUMNS, asdict(settings) | provenance, resume)
+    model = model.to(device).eval().requires_grad_(False)
+    attacked = (source or model).to(device).eval().requires_grad_(False)
+    network = fold_batchnorm(model).to(memory_format=torch.channels_last)
+    smoothed = SmoothedClassifier(network, data.num_classes, settings.sigma, settings.batch_size)
+    for index in chosen_indices(len(data), settings.skip, settings.max):
+        if index in done:
+            continue
+        began = time.perf_counter()
+        x, y = data.images[index : index + 1].to(device), data.labels[index : index + 1].to(device)
+        adversarial = attack_batch(attacked, x, y, settings, generator_for("attack", settings.seed, index, device))
+        generator = generator_for("predict", settings.seed, index, device)
+        predict = smoothed.predict(adversarial[0], settings.n, settings.alpha, generator=generator).prediction
+        base = int(model(adversarial).argmax(1))
+        took = timedelta(seconds=time.perf_counter() - began)
+        row = (index, int(y), predict, base, int(predict == int(y)), took)
+        records.append_row(log, row)
+        yield row
+
+
+def attack_batch(model, x: Tensor, y: Tensor, settings: AttackSettings, generator: torch.Generator) -> Tensor:
+    """The attack that `settings` describe on images (B, C, H, W) with labels (B,), noise fixed for all steps."""
+    s = settings
+    noise = torch.randn(s.samples, *x.shape, device=x.device, generator=generator) * s.sigma
+    log_probs = {
+        "base": model,
+        "naive": lambda z: mean_log_probs(model, z, noise),
+        "smoothadv": lambda z: log_mean_probs(model, z, noise),
+    }[s.objective]
+    targeted = s.target is not None
+    if targeted:
+        y = torch.full_like(y, s.target)
+    if s.attack == "fgsm":
+        return attacks.fgsm(log_probs, x, y, s.epsilon, norm=s.norm, targeted=targeted)
+    if s.attack == "ddn":
+        return attacks.ddn(log_probs, x, y, s.epsilon, steps=s.steps, targeted=targeted)
+    return attacks.pgd(
+        log_probs,
+        x,
+        y,
+        s.epsilon,
+        steps=s.steps,
+        step_size=s.step_size,
+        norm=s.norm,
+        objective=attacks.OBJECTIVES[s.loss],
+        targeted=targeted,
+        restarts=s.restarts,
+        gradient=attacks.stein_gradients(model, noise, s.sigma) if s.stein else None,
+        generator=generator,
+    )
+
+
+def _plain_number(count: float) -> int | float:
+    return int(count) if float(count).is_integer() else float(count)
+
+
+def _check_classes(model: nn.Module, data: LabeledImages, device: str) -> None:
+    """The model must take the images of `data` and give one logit a class."""
+    try:
+        with torch.inference_mode():
+            logits = model.to(device).eval()(data.images[:1].to(device))
+    except RuntimeError as error:
+        raise InputError(
+            f"model: got a network that does not take {data.name} images of shape {data.shape}."
+        ) from error
+    if logits.shape != (1, data.num_classes):
+        got = logits.shape[-1]
+        raise InputError(f"model: got {got} classes, expected the {data.num_classes} classes of {data.name}.")
+
+
+def _provenance(model: nn.Module, data: LabeledImages, device: str) -> dict:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return {
+        "dataset": data.name,
+        "data_checksum": data.checksum,
+        "weights": digest.hexdigest(),
+        "precision": "float32",
+        "device": torch.device(device).type,
+    }
+
+
+def _open_log(log: Path, columns: tuple[str, ...], settings: dict, resume: bool) -> set[int]:
+    """Begin a log with its settings beside it or, to resume, the images that it holds already."""
+    log = Path(log)
+    beside = log.with_suffix(".json")
+    if log.suffix == ".json":
+        raise InputError(f"out: got {log}, expected another ending: the settings are written to {beside}.")
+    if log.exists() and not resume:
+        raise InputError(f"out: got {log}, which exists, expected a new file, or --resume to go on with it.")
+    if log.exists() and beside.exists():
+        found = records.read_json(beside)
+        for key in sorted(settings.keys() | found.keys()):
+            ours, theirs = settings.get(key), found.get(key)
+            if ours != theirs and key not in ("max", "skip"):  # taking more images changes no row
+                raise InputError(f"{key}: got {ours!r}, expected {theirs!r} as {log} began.")
+        records.drop_torn_row(log)
+    elif log.exists():
+        raise InputError(f"out: got {log} without {beside.name} beside it, expected both, to resume.")
+    records.write_json(beside, settings)
+    if not log.exists() or log.stat().st_size == 0:
+        records.append_row(log, columns)
+        return set()
+    rows = records.read_log(log)
+    if tuple(rows.columns) != columns:
+        raise InputError(f"{log}: got columns {' '.join(rows.columns)}, expected {' '.join(columns)}.")
+    return set(rows.idx)

@@ -1,0 +1,174 @@
+"""From logs to tables: certified accuracy, average certified radius, envelopes.
+
+A log's row counts at radius r when it is correct and its radius is at least r.
+Accuracies are in %, radii are ℓ2 in [0, 1] pixel units.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rslab import records
+from rslab.errors import InputError, check_choice
+
+RADII = tuple(np.arange(10) / 4)  # 0, 0.25 … 2.25
+FORMATS = ("text", "markdown", "csv", "latex")
+
+
+def certified_accuracy(log: pd.DataFrame, radii) -> np.ndarray:
+    """Share of images, in %, that are classified correctly and certified at each radius: (R,)."""
+    certified = np.sort(log.radius[log.correct == 1])
+    return 100 * (len(certified) - np.searchsorted(certified, np.asarray(radii, float), side="left")) / len(log)
+
+
+def average_certified_radius(log: pd.DataFrame) -> float:
+    """ACR (Zhai et al. 2020): the mean over all images of radius · correct.
+
+    It rewards very large radii on few images and grows with n: read it beside the
+    curve, and never compare it across n.
+    """
+    return float((log.radius * log.correct).mean())
+
+
+def upper_envelope(accuracies: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """At each radius (column) the best accuracy over models (rows), and the model that has it.
+
+    The published rows are such envelopes: at each radius the best of many models, not one model.
+    """
+    return accuracies.max(), accuracies.idxmax()
+
+
+@dataclass(frozen=True)
+class Logs:
+    """Certification logs by the name of their model, and why others were left out."""
+
+    logs: dict[str, pd.DataFrame]
+    left_out: dict[str, list[str]]  # reason → names
+
+
+def find_logs(paths: list[Path]) -> Logs:
+    """Read each path: a log, a run, or a folder of logs, ours or published.
+
+    A file that is named and is no log is an `InputError`. In a folder other files are
+    passed over, and empty or broken logs are left out with the reason.
+    """
+    logs: dict[str, pd.DataFrame] = {}
+    left_out: dict[str, list[str]] = {}
+    for path in map(Path, paths):
+        if not path.exists():
+            raise InputError(f"PATH: got {path}, which does not exist, expected a log, a run or a folder of logs.")
+        files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file() and records.is_log(f))
+        if not files:
+            raise InputError(f"PATH: got {path}, which holds no certification log, expected one at least.")
+        for file in files:
+            name = _model_name(file, path, len(paths) > 1)
+            try:
+                log = records.read_log(file)
+                if "radius" not in log:
+                    raise InputError(f"{file}: got a log of attacks, expected one of certification.")
+            except InputError as error:
+                if file == path:
+                    raise
+                left_out.setdefault("broken", []).append(f"{name} ({str(error).removeprefix(f'{file}: ').rstrip('.')})")
+                continue
+            if len(log):
+                logs[name if name not in logs else str(file)] = log
+            else:
+                left_out.setdefault("empty (no row after the header)", []).append(name)
+    if not logs:
+        reasons = "; ".join(f"{reason}: {', '.join(names[:3])}" for reason, names in left_out.items())
+        raise InputError(f"PATH: got no log with a row ({reasons}), expected one at least.")
+    return Logs(logs, left_out)
+
+
+def _model_name(file: Path, root: Path, several: bool) -> str:
+    """The part of the path that tells models apart: published logs end in …/noise_σ/test/sigma_σ."""
+    inside = file.relative_to(root) if file != root else Path(file.name)
+    parts = ([root.name] if several and file != root else []) + list(inside.parts)
+    if parts[-1].startswith("sigma_") and parts[-2:-1] == ["test"]:
+        parts = parts[:-2] if parts[-3:-2] == [f"noise_{parts[-1][6:]}"] else [*parts[:-2], parts[-1]]
+    if parts[-1] == "certify.tsv":
+        parts = parts[:-1] or [file.resolve().parent.name]
+    elif file == root:
+        parts = list(file.parts)[-3:]
+    return "/".join(parts)
+
+
+def accuracy_table(logs: dict[str, pd.DataFrame], radii=RADII) -> pd.DataFrame:
+    """One row a model: number of images, certified accuracy in % at each radius, ACR."""
+    rows = {}
+    for name, log in logs.items():
+        accuracies = dict(zip(radii, certified_accuracy(log, radii), strict=True))
+        rows[name] = {"images": len(log), **accuracies, "ACR": average_certified_radius(log)}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def comparable(logs: dict[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], dict[str, list[str]]]:
+    """The logs on the set of images that most of them share (the larger set at a tie), and the others.
+
+    An envelope over different images would compare nothing: short logs are left out.
+    """
+    by_images: dict[bytes, list[str]] = {}
+    for name, log in logs.items():
+        by_images.setdefault(np.sort(log.idx.to_numpy()).tobytes(), []).append(name)
+    most = max(by_images.values(), key=lambda names: (len(names), len(logs[names[0]])))
+    images = len(logs[most[0]])
+    others: dict[str, list[str]] = {}
+    for names in by_images.values():
+        if names is not most:
+            size = len(logs[names[0]])
+            kind = "short" if size < images else "on other images"
+            others.setdefault(f"{kind} ({size} images, not the {images} of most)", []).extend(names)
+    return {name: logs[name] for name in logs if name in most}, others
+
+
+def left_out_sentence(left_out: dict[str, list[str]], shown: int = 4) -> str:
+    """ "Left out: 2 logs, empty (…): a, b; 20 logs, short (…): c, d, e, f and 16 more."; "" if none was."""
+    parts = []
+    for reason, names in left_out.items():
+        more = f" and {len(names) - shown} more" if len(names) > shown else ""
+        parts.append(f"{len(names)} log{'s' * (len(names) > 1)}, {reason}: {', '.join(names[:shown])}{more}")
+    return f"Left out: {'; '.join(parts)}." if parts else ""
+
+
+def parse_radii(text: str) -> tuple[float, ...]:
+    """ "0,0.25,0.5" → numbers, each finite and ≥ 0, in increasing order."""
+    try:
+        radii = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"radii: got {text!r}, expected numbers separated by commas, such as 0,0.25,0.5.") from error
+    if not all(0 <= radius < float("inf") for radius in radii) or list(radii) != sorted(set(radii)):
+        raise InputError(f"radii: got {text!r}, expected increasing radii of 0 or more.")
+    return radii
+
+
+def format_table(table: pd.DataFrame, fmt: str = "text") -> str:
+    """A table of `accuracy_table` as aligned text, Markdown, CSV (full precision) or LaTeX."""
+    check_choice("format", fmt, FORMATS)
+    if fmt == "csv":
+        return table.to_csv(index_label="model", lineterminator="\n").rstrip("\n")
+    header = ["model", *(f"{column:g}" if isinstance(column, float) else column for column in table.columns)]
+    cells = [[str(name), *map(_cell, table.columns, row)] for name, row in zip(table.index, table.values, strict=True)]
+    if fmt == "latex":
+        lines = [" & ".join(map(_escape_latex, row)) + r" \\" for row in [header, *cells]]
+        begin = [r"\begin{tabular}{l" + "r" * (len(header) - 1) + "}", r"\toprule"]
+        return "\n".join([*begin, lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}"])
+    widths = [max(len(row[i]) for row in [header, *cells]) for i in range(len(header))]
+    aligned = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in [header, *cells]]
+    if fmt == "text":
+        return "\n".join("  ".join(row).rstrip() for row in aligned)
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [aligned[0], rule, *aligned[1:]])
+
+
+def _cell(column, value) -> str:
+    if pd.isna(value):
+        return ""
+    return str(int(value)) if column == "images" else f"{value:.3f}" if column == "ACR" else f"{value:.1f}"
+
+
+def _escape_latex(text: str) -> str:
+    return re.sub(r"([_%#&$])", r"\\\1", text)

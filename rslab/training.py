@@ -1,0 +1,384 @@
+"""Training: one loop; the methods differ only in their loss.
+
+A loss takes the model, images x (B, C, H, W), labels y (B,) and the `Step` (options,
+current ε, randomness) and returns the loss of each image (B,) and the scores (B, K) that it
+judged. `config.METHODS` says in a line what each computes. A step of the
+optimiser is one batch with all its m noisy copies (the published SmoothAdv code
+makes m mini-batches of them, hence m steps).
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, pad
+
+from rslab import attacks, records
+from rslab.config import TrainConfig
+from rslab.data import DATASETS, LabeledImages, load_dataset
+from rslab.errors import InputError, WorkError, check_at_least, check_choice
+from rslab.models import build_model
+from rslab.randomness import generator_for
+from rslab.smoothing import log_mean_probs, mean_log_probs
+
+
+@dataclass
+class Step:
+    """What a loss needs beside the batch."""
+
+    config: TrainConfig
+    epsilon: float  # after warm-up
+    generator: torch.Generator
+
+    def noise(self, x: Tensor, samples: int) -> Tensor:
+        """δ₁ … δ_m ~ N(0, σ²I): (m, B, C, H, W)."""
+        return torch.randn(samples, *x.shape, device=x.device, generator=self.generator) * self.config.sigma
+
+    def attack(self, log_probs: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+        c = self.config
+        if c.attack == "fgsm":
+            return attacks.fgsm(log_probs, x, y, self.epsilon, norm=c.norm)
+        if c.attack == "ddn":
+            return attacks.ddn(log_probs, x, y, self.epsilon, steps=c.steps)
+        # The step follows ε through the warm-up, unless it is given.
+        return attacks.pgd(
+            log_probs,
+            x,
+            y,
+            self.epsilon,
+            steps=c.steps,
+            step_size=c.step_size,
+            norm=c.norm,
+            random_start=c.random_start,
+            generator=self.generator,
+        )
+
+
+@contextmanager
+def frozen(model: nn.Module):
+    """For the attack: batch norm in eval mode and no gradients for the weights."""
+    training = model.training
+    model.eval().requires_grad_(False)
+    try:
+        yield model
+    finally:
+        model.train(training).requires_grad_(True)
+
+
+def _nll(log_probs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    return cross_entropy(log_probs, y, reduction="none"), log_probs
+
+
+def standard_loss(model, x, y, step):
+    return _nll(model(x), y)
+
+
+def gaussian_loss(model, x, y, step):
+    """Lecture 14, (8): E[−log F(x + δ)_y]."""
+    return _nll(mean_log_probs(model, x, step.noise(x, step.config.samples)), y)
+
+
+def smoothed_loss(model, x, y, step):
+    """Lecture 14, (9): −log E[F(x + δ)_y], by the plug-in estimator with m samples."""
+    return _nll(log_mean_probs(model, x, step.noise(x, step.config.samples)), y)
+
+
+def adversarial_loss(model, x, y, step):
+    """min–max training of f; `clean` mixes in the loss on the images themselves."""
+    with frozen(model):
+        adversarial = step.attack(model, x, y)
+    loss, scores = _nll(model(adversarial), y)
+    if step.config.clean:
+        loss = (1 - step.config.clean) * loss + step.config.clean * _nll(model(x), y)[0]
+    return loss, scores
+
+
+def combine1_loss(model, x, y, step):
+    """(1): a robust f and Gaussian augmentation at once."""
+    adversarial, scores = adversarial_loss(model, x, y, step)
+    gaussian, _ = gaussian_loss(model, x, y, step)
+    return (adversarial + gaussian) / 2, scores
+
+
+def combine2_loss(model, x, y, step):
+    """(2): first the adversarial example of f, then the noise."""
+    with frozen(model):
+        adversarial = step.attack(model, x, y)
+    return gaussian_loss(model, adversarial, y, step)
+
+
+def combine3_loss(model, x, y, step):
+    """(3): first the noise, then an adversarial example of f near each noisy copy.
+
+    Every copy gets a perturbation of its own, which is what tells (3) from (4): with
+    m = 1 the two are the same.
+    """
+    m = step.config.samples
+    noise = step.noise(x, m).flatten(0, 1)  # (m·B, C, H, W)
+    copies, labels = x.repeat(m, 1, 1, 1), y.repeat(m)
+    with frozen(model):
+        adversarial = step.attack(lambda z: model(z + noise), copies, labels)
+    loss, scores = _nll(model(adversarial + noise), labels)
+    return loss.unflatten(0, (m, -1)).mean(0), scores.unflatten(0, (m, -1)).mean(0)
+
+
+def _attack_under_noise(model, x, y, step, inner, outer):
+    """Attack `inner`, then take the loss of `outer` there, both on the same m noise samples."""
+    noise = step.noise(x, step.config.samples)
+    with frozen(model):
+        adversarial = step.attack(lambda z: inner(model, z, noise), x, y)
+    return _nll(outer(model, adversarial, noise), y)
+
+
+def naive_loss(model, x, y, step):
+    """log and mean swapped in the attack: an example that fools f under noise."""
+    return _attack_under_noise(model, x, y, step, mean_log_probs, mean_log_probs)
+
+
+def smoothadv_loss(model, x, y, step):
+    """SmoothAdv (Salman et al. 2019): attack G, then update at the example.
+
+    The published code updates on the mean cross-entropy of the copies
+    (`outer="mean-ce"`), the paper's formula on −log of their mean (`"log-mean"`).
+    """
+    outer = mean_log_probs if step.config.outer == "mean-ce" else log_mean_probs
+    return _attack_under_noise(model, x, y, step, log_mean_probs, outer)
+
+
+LOSSES: dict[str, Callable] = {
+    "standard": standard_loss,
+    "gaussian": gaussian_loss,
+    "smoothed": smoothed_loss,
+    "adversarial": adversarial_loss,
+    "combine1": combine1_loss,
+    "combine2": combine2_loss,
+    "combine3": combine3_loss,
+    "naive": naive_loss,
+    "smoothadv": smoothadv_loss,
+}
+
+
+def train(
+    config: TrainConfig,
+    out: Path | None = None,
+    *,
+    device: str = "cpu",
+    resume: bool = False,
+    data: LabeledImages | None = None,
+) -> Iterator[dict]:
+    """Train, and yield a record an epoch: epoch, loss, accuracy (both on what was trained), lr, epsilon, seconds.
+
+    With `out`, a run folder is written (`records`); with `resume` an interrupted run
+    goes on after its last whole epoch and gives the same weights, bit for bit on
+    one CPU, as if it had never stopped: all randomness of epoch e comes from a generator
+    seeded by (seed, e). Without `out`, read the model from the last record's `model`.
+    `data` replaces the training split of `config.dataset`.
+    """
+    data = data or load_dataset(config.dataset, "train")
+    start, history = 0, []
+    model = _initial_model(config, data).to(device)
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        nesterov=config.momentum > 0,
+    )
+    images, labels, weights = (tensor.to(device) for tensor in _training_set(config, data, device))
+    if out is not None:
+        out = Path(out)
+        start, history = _open_run(out, config, data, model, optimizer, resume)
+    yield from history
+    for epoch in range(start, config.epochs):
+        record = _train_epoch(model, optimizer, images, labels, weights, config, epoch)
+        if not record["loss"] < float("inf"):
+            kept = f"; the state after epoch {epoch - 1} is kept in {out}" if out is not None and epoch else ""
+            raise WorkError(f"loss: got {record['loss']} in epoch {epoch}, expected a finite number{kept}. Lower lr?")
+        if out is not None:
+            _save_state(out / "resume.safetensors", model, optimizer, epoch)
+            records.append_text(out / "train.jsonl", json.dumps(record) + "\n")
+            if epoch == config.epochs - 1:
+                records.save_weights(out / "weights.safetensors", model.state_dict())
+                (out / "resume.safetensors").unlink()
+        yield record if out is not None else {**record, "model": model}
+
+
+def _train_epoch(model, optimizer, images, labels, weights, config: TrainConfig, epoch: int) -> dict:
+    began = time.perf_counter()
+    generator = generator_for("train", config.seed, epoch, images.device)
+    epsilon = config.epsilon * min(1.0, (epoch + 1) / max(config.warmup, 1))
+    step = Step(config, epsilon, generator)
+    model.train()
+    totals = torch.zeros(2, device=images.device)
+    batches = torch.randperm(len(labels), device=images.device, generator=generator).split(config.batch_size)
+    if len(batches) > 1 and len(batches[-1]) < 2:
+        batches = batches[:-1]  # batch norm cannot be trained on a single image
+    for number, batch in enumerate(batches):
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr * _schedule(config.schedule, (epoch + number / len(batches)) / config.epochs)
+        x, y, weight = images[batch], labels[batch], weights[batch]
+        if config.augment:
+            x = crop_and_flip(x, generator)
+        loss, scores = LOSSES[config.method](model, x, y, step)
+        mean_loss = (loss * weight).sum() / weight.sum()
+        optimizer.zero_grad(set_to_none=True)
+        mean_loss.backward()
+        optimizer.step()
+        correct = (scores.argmax(1) == y).float().mean()
+        totals += torch.stack((mean_loss.detach(), correct)) * len(batch)
+    loss, accuracy = (totals / sum(map(len, batches))).tolist()
+    return {
+        "epoch": epoch,
+        "loss": loss,
+        "accuracy": accuracy,
+        "lr": optimizer.param_groups[0]["lr"],
+        "epsilon": epsilon,
+        "seconds": round(time.perf_counter() - began, 3),
+    }
+
+
+def _schedule(name: str, progress: float) -> float:
+    """The share of the highest learning rate at `progress` in [0, 1) of the run."""
+    if name == "step":
+        return 0.1 ** int(progress * 3)
+    return progress / 0.2 if progress < 0.2 else (1 - progress) / 0.8
+
+
+def crop_and_flip(x: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
+    """A random crop after zero padding and a random mirror image, for a whole batch on its device."""
+    batch, _, height, width = x.shape
+
+    def draw(high):
+        return torch.randint(high, (batch, 1), device=x.device, generator=generator)
+
+    rows = draw(2 * padding + 1) + torch.arange(height, device=x.device)  # (B, H)
+    columns = draw(2 * padding + 1) + torch.arange(width, device=x.device)  # (B, W)
+    columns = torch.where(draw(2) == 1, columns.flip(1), columns)
+    image = torch.arange(batch, device=x.device)[:, None, None]
+    padded = pad(x, (padding,) * 4)
+    return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)  # (B, H, W, C) → (B, C, H, W)
+
+
+# -- where a run starts --------------------------------------------------------------------
+
+
+def _initial_model(config: TrainConfig, data: LabeledImages) -> nn.Module:
+    """Fresh weights from the seed, or those of `pretrained`, with a fresh head where the classes differ."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = build_model(config.arch, config.dataset, data.num_classes, normalization=config.normalization)
+    if config.pretrained is None:
+        return model
+    source, source_config = records.load_run(config.pretrained)
+    if source_config.arch != config.arch:
+        raise InputError(f"pretrained: got a run of arch {source_config.arch!r}, expected {config.arch!r}.")
+    ours, theirs = model.state_dict(), source.state_dict()
+    different = {name for name in ours if ours[name].shape != theirs[name].shape}
+    head = list(ours)[-2:]  # weight and bias of the last layer
+    if not different <= set(head):
+        name = min(different - set(head))
+        shapes = f"{tuple(theirs[name].shape)}, expected {tuple(ours[name].shape)}"
+        raise InputError(f"pretrained: got {name!r} of shape {shapes}: only the head may differ.")
+    model.load_state_dict({name: ours[name] if name in different else theirs[name] for name in ours})
+    return model
+
+
+def _training_set(config: TrainConfig, data: LabeledImages, device: str) -> tuple[Tensor, Tensor, Tensor]:
+    """(images, labels, weight of each image's loss): the labelled images, then the pseudo-labelled pool."""
+    images, labels = data.images, data.labels
+    if config.labels is not None:
+        if config.labels > len(data):
+            raise InputError(f"labels: got {config.labels}, expected at most the {len(data)} training images.")
+        order = torch.randperm(len(data), generator=torch.Generator().manual_seed(config.seed))
+        shown, hidden = order[: config.labels], order[config.labels :]
+        images, labels = data.images[shown], data.labels[shown]
+    if config.unlabelled is None:
+        return images, labels, torch.ones(len(labels))
+    if config.unlabelled == "hidden":
+        pool = data.images[hidden]
+    else:
+        check_choice("unlabelled", config.unlabelled, ["hidden", *DATASETS])
+        pool = load_dataset(config.unlabelled, "train").images
+    if pool.shape[1:] != images.shape[1:]:
+        got, expected = tuple(pool.shape[1:]), tuple(images.shape[1:])
+        raise InputError(f"unlabelled: got images of shape {got}, expected {expected} as in {config.dataset}.")
+    pseudo = pseudo_labels(config.pseudo_labels, pool, data.num_classes, device)
+    weights = torch.cat((torch.ones(len(labels)), torch.full((len(pool),), float(config.pool_weight))))
+    return torch.cat((images, pool)), torch.cat((labels, pseudo)), weights
+
+
+@torch.inference_mode()
+def pseudo_labels(run: str, pool: Tensor, num_classes: int, device: str = "cpu") -> Tensor:
+    """argmax f(x) for every image of the pool (N, C, H, W), by the model of a run folder: (N,) int64."""
+    model, _ = records.load_run(run)
+    labels = torch.cat([model.to(device)(batch.to(device)).argmax(1).cpu() for batch in pool.split(1000)])
+    check_at_least("classes of pseudo_labels", num_classes - 1 - int(labels.max()), 0)
+    return labels
+
+
+# -- checkpoints ---------------------------------------------------------------------------
+
+
+def _save_state(path: Path, model, optimizer, epoch: int) -> None:
+    state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for number, buffers in optimizer.state_dict()["state"].items():
+        if buffers.get("momentum_buffer") is not None:
+            state[f"momentum.{number}"] = buffers["momentum_buffer"]
+    records.save_weights(path, {**state, "epoch": torch.tensor(epoch)})
+
+
+def _open_run(out: Path, config, data, model, optimizer, resume: bool) -> tuple[int, list[dict]]:
+    """Make the run folder or, to resume, load its state: (first epoch to train, records so far)."""
+    wanted = records.describe_run(config, data)
+    if not (out / "config.json").exists():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(f"out: got {out}, which holds other files, expected a new folder or a run to resume.")
+        records.write_json(out / "config.json", wanted)
+        return 0, []
+    if not resume:
+        raise InputError(f"out: got {out}, which holds a run already, expected a new folder, or --resume.")
+    found, _ = records.read_run(out)
+    if found != config:
+        name = next(field for field, value in config.to_dict().items() if value != getattr(found, field))
+        raise InputError(f"{name}: got {getattr(config, name)!r}, expected {getattr(found, name)!r} as {out} began.")
+    if (checksum := records.read_json(out / "config.json")["data_checksum"]) != data.checksum:
+        raise InputError(f"data: got checksum {data.checksum[:12]}…, expected {str(checksum)[:12]}… as {out} began.")
+    history = read_history(out)
+    if (out / "weights.safetensors").exists():
+        (out / "resume.safetensors").unlink(missing_ok=True)
+        return config.epochs, history
+    if not (out / "resume.safetensors").exists():
+        return 0, []
+    state = records.load_tensors(out / "resume.safetensors")
+    try:
+        epoch = int(state["epoch"])
+        model.load_state_dict({n[6:]: tensor for n, tensor in state.items() if n.startswith("model.")})
+        for number, parameter in enumerate(model.parameters()):
+            if f"momentum.{number}" in state:
+                optimizer.state[parameter]["momentum_buffer"] = state[f"momentum.{number}"].to(parameter.device)
+    except (KeyError, RuntimeError) as error:
+        raise InputError(f"{out}/resume.safetensors: got another model's state, expected {config.arch}.") from error
+    return epoch + 1, history[: epoch + 1]
+
+
+def read_history(run: Path) -> list[dict]:
+    """The records of train.jsonl, one an epoch; a torn last line is dropped."""
+    path = Path(run) / "train.jsonl"
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    try:
+        return [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise InputError(f"{path}: got a line that is no JSON, expected a record an epoch.") from error
+
+
+def train_to_end(config: TrainConfig, **options) -> nn.Module:
+    """Train without a run folder and return the model, in eval mode: for notebooks and tests."""
+    *_, last = train(config, **options)
+    return last["model"].eval()
