@@ -7,6 +7,7 @@ is refused.
 """
 
 import hashlib
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -18,9 +19,10 @@ from torch import Tensor, nn
 
 from rslab import attacks, records
 from rslab.bounds import BOUNDS
-from rslab.data import LabeledImages
+from rslab.config import NOISY
+from rslab.data import LabeledImages, load_dataset
 from rslab.errors import InputError, check_at_least, check_choice, check_open_unit, check_positive
-from rslab.models import fold_batchnorm
+from rslab.models import NORMALIZATIONS, fold_batchnorm
 from rslab.randomness import generator_for
 from rslab.smoothing import SmoothedClassifier, log_mean_probs, mean_log_probs
 
@@ -94,6 +96,38 @@ class AttackSettings:
         if self.stein and self.objective != "smoothadv":
             raise InputError(f"stein: got objective {self.objective!r}, expected 'smoothadv': it estimates ∇G.")
         generator_for("attack", self.seed, 0)
+
+
+def load_target(target: Path, dataset: str | None, normalization: str, sigma: float | None):
+    """(model, test data, σ of training or None, run folder or None) of a run or a published checkpoint.
+
+    A published checkpoint does not say which normalisation layer it was trained with. With
+    "auto" both are tried on 200 noisy test images; the better one is taken, and said.
+    """
+    if not target.exists():
+        raise InputError(f"RUN: got {target}, which does not exist, expected a run folder or a checkpoint.")
+    check_choice("normalization", normalization, ("auto", *NORMALIZATIONS))
+    if target.is_dir():
+        model, config = records.load_run(target)
+        data = load_dataset(dataset or config.dataset, "test")
+        return model, data, config.sigma if config.method in NOISY else None, target
+    tried = NORMALIZATIONS if normalization == "auto" else (normalization,)
+    models = {name: records.import_checkpoint(target, normalization=name) for name in tried}
+    data = load_dataset(dataset or models[tried[0]][1], "test")
+    if normalization != "auto":
+        return models[normalization][0], data, None, None
+    accuracy = {name: _noisy_accuracy(model, data, sigma or 0.0) for name, (model, _) in models.items()}
+    best = max(accuracy, key=accuracy.get)
+    found = ", ".join(f"{name} {value:.1%}" for name, value in accuracy.items())
+    print(f"Normalization {best}: accuracy on 200 noisy test images is {found}.", file=sys.stderr)
+    return models[best][0], data, None, None
+
+
+@torch.inference_mode()
+def _noisy_accuracy(model: nn.Module, data: LabeledImages, sigma: float) -> float:
+    x, y = data.images[:200], data.labels[:200]
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)) * sigma
+    return float((model(x + noise).argmax(1) == y).float().mean())
 
 
 def chosen_indices(size: int, skip: int, limit: int | None) -> list[int]:

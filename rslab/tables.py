@@ -41,6 +41,12 @@ def upper_envelope(accuracies: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     return accuracies.max(), accuracies.idxmax()
 
 
+def curve_grid(logs: dict[str, pd.DataFrame], points: int = 200) -> np.ndarray:
+    """Radii from 0 to just beyond the largest one in the logs, to draw curves on: (points,)."""
+    largest = max(float(log.radius.max()) for log in logs.values())
+    return np.linspace(0, 1.02 * largest or 1.0, points)
+
+
 @dataclass(frozen=True)
 class Logs:
     """Certification logs by the name of their model, and why others were left out."""
@@ -103,7 +109,8 @@ def accuracy_table(logs: dict[str, pd.DataFrame], radii=RADII) -> pd.DataFrame:
     for name, log in logs.items():
         accuracies = dict(zip(radii, certified_accuracy(log, radii), strict=True))
         rows[name] = {"images": len(log), **accuracies, "ACR": average_certified_radius(log)}
-    return pd.DataFrame.from_dict(rows, orient="index")
+    # Int64 can hold "no value": an envelope has no number of images of its own.
+    return pd.DataFrame.from_dict(rows, orient="index").astype({"images": "Int64"})
 
 
 def comparable(logs: dict[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], dict[str, list[str]]]:
@@ -151,7 +158,12 @@ def format_table(table: pd.DataFrame, fmt: str = "text") -> str:
     if fmt == "csv":
         return table.to_csv(index_label="model", lineterminator="\n").rstrip("\n")
     header = ["model", *(f"{column:g}" if isinstance(column, float) else column for column in table.columns)]
-    cells = [[str(name), *map(_cell, table.columns, row)] for name, row in zip(table.index, table.values, strict=True)]
+    # One image in 500 is 0.2 %, one in 10,000 is 0.01 %: no cell is rounded up over a neighbour's.
+    digits = 2 if table["images"].max() > 1000 else 1
+    cells = [
+        [str(name), *(_cell(column, value, digits) for column, value in zip(table.columns, row, strict=True))]
+        for name, row in zip(table.index, table.values, strict=True)
+    ]
     if fmt == "latex":
         lines = [" & ".join(map(_escape_latex, row)) + r" \\" for row in [header, *cells]]
         begin = [r"\begin{tabular}{l" + "r" * (len(header) - 1) + "}", r"\toprule"]
@@ -164,10 +176,12 @@ def format_table(table: pd.DataFrame, fmt: str = "text") -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [aligned[0], rule, *aligned[1:]])
 
 
-def _cell(column, value) -> str:
+def _cell(column, value, digits: int) -> str:
     if pd.isna(value):
         return ""
-    return str(int(value)) if column == "images" else f"{value:.3f}" if column == "ACR" else f"{value:.1f}"
+    if column == "images":
+        return str(int(value))
+    return f"{value:.3f}" if column == "ACR" else f"{value:.{digits}f}"
 
 
 def _escape_latex(text: str) -> str:

@@ -1,0 +1,5 @@
+"""`python -m rslab` is `rslab`."""
+
+from rslab.cli import main
+
+main()

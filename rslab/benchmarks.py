@@ -1,0 +1,149 @@
+"""Our code against the plain reference algorithms, alternating in one process, as ratios.
+
+Machines are shared and noisy: only the ratio of neighbouring measurements says
+something. The references are what the published code does, written plainly.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from rslab import attacks
+from rslab.config import TrainConfig
+from rslab.errors import check_choice, check_positive
+from rslab.models import build_model, fold_batchnorm
+from rslab.smoothing import SmoothedClassifier, log_mean_probs
+from rslab.training import Step, frozen, smoothadv_loss
+
+SHAPES = {"cnn": ("digits", 1, 8), "resnet20": ("cifar10", 3, 32), "resnet110": ("cifar10", 3, 32)}
+
+
+def measure(what: str, arch: str, seconds: float, device: str) -> dict:
+    """Alternate both implementations for about 2 · `seconds`; rates are noisy images a second."""
+    check_choice("what", what, BENCHMARKS)
+    check_choice("arch", arch, SHAPES)
+    check_positive("seconds", seconds)
+    dataset, channels, size = SHAPES[arch]
+    torch.manual_seed(0)
+    model = build_model(arch, dataset, 10).to(device).eval()
+    images = torch.rand(16, channels, size, size, device=device)
+    reference, ours, noisy_images = BENCHMARKS[what](model, images)
+    rates: dict[str, list[float]] = {"reference": [], "ours": []}
+    reference(), ours()  # allocate and warm up
+    began = time.perf_counter()
+    while time.perf_counter() - began < 2 * seconds or len(rates["ours"]) < 3:
+        for name, call in (("reference", reference), ("ours", ours)):
+            rates[name].append(noisy_images / _seconds(call, device))
+    ratios = [b / a for a, b in zip(rates["reference"], rates["ours"], strict=True)]
+    return {
+        "what": what,
+        "arch": arch,
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "reference_per_second": statistics.median(rates["reference"]),
+        "ours_per_second": statistics.median(rates["ours"]),
+        "ratio": statistics.median(ratios),
+        "ratio_low": min(ratios),
+        "ratio_high": max(ratios),
+        "pairs": len(ratios),
+    }
+
+
+def _seconds(call: Callable, device: str) -> float:
+    began = time.perf_counter()
+    call()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def format_result(result: dict, as_json: bool) -> str:
+    if as_json:
+        return json.dumps(result)
+    return (
+        f"{result['what']}, {result['arch']} on {result['device']}: {result['ours_per_second']:,.0f} noisy images/s, "
+        f"reference {result['reference_per_second']:,.0f}/s, ratio {result['ratio']:.2f} "
+        f"({result['ratio_low']:.2f} to {result['ratio_high']:.2f} over {result['pairs']} pairs)"
+    )
+
+
+def _certify(model, images):
+    """Reference: core.py of Cohen et al. 2019 at its default batch of 400, counting in Python."""
+    n, sigma, x = 1000, 0.25, images[0]
+
+    @torch.no_grad()
+    def reference():
+        counts, left = np.zeros(10, dtype=int), n
+        while left > 0:
+            size = min(400, left)
+            left -= size
+            batch = x.repeat((size, 1, 1, 1))
+            votes = model(batch + torch.randn_like(batch) * sigma).argmax(1)
+            for vote in votes.cpu().numpy():
+                counts[vote] += 1
+
+    network = fold_batchnorm(model).to(memory_format=torch.channels_last)
+    smoothed = SmoothedClassifier(network, 10, sigma, batch_size=128 if x.device.type == "cpu" else 1000)
+    return reference, lambda: smoothed.sample_under_noise(x, n), n
+
+
+def _reference_pgd(model, x, y, noise, epsilon, steps):
+    """PGD as published: weights keep their gradients, the copies are repeated by the caller's m."""
+    m = len(noise)
+    delta = torch.zeros_like(x, requires_grad=True)
+    for _ in range(steps):
+        copies = (x + delta).repeat(m, 1, 1, 1) + noise.flatten(0, 1)
+        probs = model(copies).softmax(1).unflatten(0, (m, -1)).mean(0)
+        loss = torch.nn.functional.nll_loss(probs.log(), y, reduction="sum")
+        loss.backward()
+        with torch.no_grad():
+            norm = delta.grad.flatten(1).norm(dim=1)[:, None, None, None]
+            delta += 2 * epsilon / steps * delta.grad / norm
+            delta *= (epsilon / delta.flatten(1).norm(dim=1)).clamp_max(1)[:, None, None, None]
+            delta.copy_((x + delta).clamp(0, 1) - x)
+            delta.grad = None
+    return (x + delta).detach()
+
+
+def _attack(model, images, steps=2, m=4):
+    y = torch.arange(len(images), device=images.device) % 10
+    noise = torch.randn(m, *images.shape, device=images.device) * 0.25
+
+    def ours():
+        with frozen(model):
+            attacks.pgd(lambda z: log_mean_probs(model, z, noise), images, y, 0.5, steps=steps)
+
+    return lambda: _reference_pgd(model, images, y, noise, 0.5, steps), ours, len(images) * m * steps
+
+
+def _train(model, images, steps=2, m=4):
+    y = torch.arange(len(images), device=images.device) % 10
+    config = TrainConfig(method="smoothadv", steps=steps, samples=m, epsilon=0.5)
+    step = Step(config, config.epsilon, torch.Generator(images.device).manual_seed(0))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
+
+    def update(loss):
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    def reference():
+        noise = torch.randn(m, *images.shape, device=images.device) * 0.25
+        model.eval()
+        adversarial = _reference_pgd(model, images, y, noise, 0.5, steps)
+        model.train()
+        copies = adversarial.repeat(m, 1, 1, 1) + noise.flatten(0, 1)
+        update(torch.nn.functional.cross_entropy(model(copies), y.repeat(m)))
+
+    def ours():
+        model.train()
+        update(smoothadv_loss(model, images, y, step)[0].mean())
+
+    return reference, ours, len(images) * m
+
+
+BENCHMARKS: dict[str, Callable] = {"certify": _certify, "attack": _attack, "train": _train}

@@ -1,0 +1,385 @@
+"""The command line: `rslab lab | demo | train | certify | attack | table | reproduce | bench | data`.
+
+Exit code 0 when the work is done, 2 for bad input, 1 for failed work: one sentence, no traceback.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from rslab.config import ATTACKS, METHODS, OUTER_LOSSES, SCHEDULES, TrainConfig
+from rslab.errors import InputError, WorkError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Randomized Smoothing Lab: train, attack and certify smoothed classifiers. "
+    "σ, ε and radii are l2 distances for images in [0, 1]; papers that count ε in 1/255ths mean ε/255 here.",
+)
+
+Device = Annotated[str, typer.Option(help="auto (CUDA when there is one), cpu, cuda or cuda:N")]
+Alpha = Annotated[float, typer.Option(help="α: allowed probability of a wrong answer, an image, in (0, 1)")]
+Seed = Annotated[int, typer.Option(help="Seed of all randomness, 0 … 1000")]
+Skip = Annotated[int, typer.Option(help="Take every SKIP-th test image")]
+Max = Annotated[Optional[int], typer.Option(help="Take at most MAX images, after --skip")]  # noqa: UP045
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run or log")]
+DEFAULT = TrainConfig()
+
+
+def main() -> None:
+    """Run the command line; every expected mistake becomes one sentence."""
+    try:
+        app()
+    except (InputError, WorkError) as error:
+        print(f"rslab: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, InputError) else 1)
+    except KeyboardInterrupt:
+        print("\nrslab: stopped; the same command with --resume goes on.", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # `rslab table … | head`
+        sys.stdout = None
+        sys.exit(1)
+
+
+def choose_device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise InputError(f"device: got {name!r}, expected auto, cpu, cuda or cuda:N.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device: got {name!r}, expected one of the {torch.cuda.device_count()} CUDA devices here.")
+    return name
+
+
+def bar(steps: Iterator, total: int, done: int, title: str) -> Iterator:
+    """A tqdm bar around the steps of a stage; where training reports a loss, it shows it."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, initial=done, desc=title, file=sys.stderr, dynamic_ncols=True, mininterval=0.5) as progress:
+        for step in steps:
+            if isinstance(step, dict):
+                progress.set_postfix(loss=f"{step['loss']:.3f}", accuracy=f"{step['accuracy']:.1%}")
+            progress.update()
+            yield step
+
+
+def finish(steps: Iterator) -> None:
+    for _ in steps:
+        pass
+
+
+# -- the main job --------------------------------------------------------------------------
+
+
+@app.command()
+def lab(browser: Annotated[bool, typer.Option(help="Open a browser")] = True):
+    """Open the course in JupyterLab (on this computer only, with its token)."""
+    course = Path(__file__).resolve().parent.parent / "notebooks"
+    if not course.is_dir():
+        raise WorkError(f"The course is not at {course}, expected rslab installed by `pip install -e .` in its clone.")
+    print(f"Course folder: {course}\nJupyterLab prints its address below; stop it with Ctrl-C.", flush=True)
+    command = [sys.executable, "-m", "jupyterlab", f"--notebook-dir={course}", "--ip=127.0.0.1"]
+    command += ["--LabApp.news_url=None", *([] if browser else ["--no-browser"])]
+    try:
+        sys.exit(subprocess.run(command).returncode)
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the two runs and the plot")] = Path("runs/demo"),
+    device: Device = "auto",
+):
+    """Train a Gaussian and a SmoothAdv classifier on digits, certify both, print the table, save the plot."""
+    from rslab import tables
+    from rslab.figures import certified_accuracy_figure
+    from rslab.plans import PLANS, carry_out, read_plan
+
+    plan = read_plan(PLANS / "demo.txt")
+    carry_out(plan, out, device=choose_device(device), progress=bar)
+    logs = tables.find_logs([out / run.name for run in plan]).logs
+    logs = dict(zip([run.name for run in plan], logs.values(), strict=True))
+    first = plan[0]
+    print(
+        f"\nCertified accuracy in % on {first.certify.max} test digits, σ = {first.train.sigma}, "
+        f"n = {first.certify.n}, α = {first.certify.alpha}, by l2 radius:\n"
+    )
+    print(tables.format_table(tables.accuracy_table(logs, tables.RADII[:5])))
+    radii, curves = tables.curve_grid(logs), {}
+    for name, log in logs.items():
+        curves[name] = (radii, tables.certified_accuracy(log, radii))
+    plot = out / "certified_accuracy.png"
+    certified_accuracy_figure(curves, "Embedded digits, σ = 0.25").savefig(plot, dpi=150)
+    print(f"\nPlot: {plot}\nRuns: {out}/gaussian and {out}/smoothadv (delete {out} to train again)")
+
+
+# -- train, certify, attack ----------------------------------------------------------------
+
+
+@app.command()
+def train(
+    out: Annotated[Optional[Path], typer.Option(help="Run folder (default runs/DATASET-ARCH-METHOD-σ)")] = None,  # noqa: UP045
+    dataset: Annotated[str, typer.Option(help="digits, mnist or cifar10")] = DEFAULT.dataset,
+    arch: Annotated[str, typer.Option(help="cnn, resnet20, resnet110 or resnet50")] = DEFAULT.arch,
+    normalization: Annotated[str, typer.Option(help="First layer: standard, or center")] = DEFAULT.normalization,
+    method: Annotated[str, typer.Option(help="; ".join(f"{k}: {v}" for k, v in METHODS.items()))] = DEFAULT.method,
+    sigma: Annotated[float, typer.Option(help="σ of the noise, [0, 1] pixel units")] = DEFAULT.sigma,
+    attack: Annotated[str, typer.Option(help=f"Attack in training: {', '.join(ATTACKS)}")] = DEFAULT.attack,
+    norm: Annotated[str, typer.Option(help="Norm of the attack: l2 or linf")] = DEFAULT.norm,
+    epsilon: Annotated[float, typer.Option(help="ε of the attack, [0, 1] pixel units")] = DEFAULT.epsilon,
+    steps: Annotated[int, typer.Option(help="T: iterations of the attack")] = DEFAULT.steps,
+    step_size: Annotated[Optional[float], typer.Option(help="η of PGD (default 2.5 ε / T)")] = None,  # noqa: UP045
+    random_start: Annotated[bool, typer.Option("--random-start", help="PGD from a random point")] = False,
+    samples: Annotated[int, typer.Option(help="m: noisy copies an image, for attack and update")] = DEFAULT.samples,
+    warmup: Annotated[int, typer.Option(help="Epochs over which ε grows to its value")] = DEFAULT.warmup,
+    outer: Annotated[str, typer.Option(help=f"SmoothAdv's loss: {', '.join(OUTER_LOSSES)}")] = DEFAULT.outer,
+    clean: Annotated[float, typer.Option(help="adversarial: share of the loss on clean images")] = DEFAULT.clean,
+    epochs: Annotated[int, typer.Option(help="Passes over the training set")] = DEFAULT.epochs,
+    batch_size: Annotated[int, typer.Option(help="Images a step (times m copies)")] = DEFAULT.batch_size,
+    lr: Annotated[float, typer.Option(help="Highest learning rate of SGD")] = DEFAULT.lr,
+    schedule: Annotated[str, typer.Option(help=f"Learning rate: {', '.join(SCHEDULES)}")] = DEFAULT.schedule,
+    momentum: Annotated[float, typer.Option(help="Nesterov momentum")] = DEFAULT.momentum,
+    weight_decay: Annotated[float, typer.Option(help="l2 penalty on the weights")] = DEFAULT.weight_decay,
+    augment: Annotated[bool, typer.Option("--augment", help="Random crop and flip")] = False,
+    seed: Seed = DEFAULT.seed,
+    pretrained: Annotated[Optional[str], typer.Option(help="Run folder whose weights to start from")] = None,  # noqa: UP045
+    labels: Annotated[Optional[int], typer.Option(help="Keep this many labels, hide the rest")] = None,  # noqa: UP045
+    unlabelled: Annotated[Optional[str], typer.Option(help="Pool: hidden, or a data set")] = None,  # noqa: UP045
+    pseudo_labels: Annotated[Optional[str], typer.Option(help="Run folder that labels the pool")] = None,  # noqa: UP045
+    pool_weight: Annotated[float, typer.Option(help="Weight of a pool image's loss")] = DEFAULT.pool_weight,
+    device: Device = "auto",
+    resume: Resume = False,
+):
+    """Train a classifier; by --method, from no noise at all to SmoothAdv."""
+    chosen = locals()
+    config = TrainConfig(**{field.name: chosen[field.name] for field in fields(TrainConfig)})
+    from rslab import training
+
+    device = choose_device(device)
+    out = out or Path("runs") / f"{dataset}-{arch}-{method}-{sigma:g}"
+    finish(bar(training.train(config, out, device=device, resume=resume), epochs, 0, f"train {out.name}"))
+    print(out)
+
+
+@app.command()
+def certify(
+    target: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a published checkpoint.pth.tar")],
+    sigma: Annotated[Optional[float], typer.Option(help="σ of the noise (default: the σ of training)")] = None,  # noqa: UP045
+    n0: Annotated[int, typer.Option(help="Votes that select the class")] = 100,
+    n: Annotated[int, typer.Option(help="Fresh votes that bound its probability")] = 100_000,
+    alpha: Alpha = 0.001,
+    bound: Annotated[
+        str,
+        typer.Option(help="clopper-pearson, two-class (p_B bounded too), or hoeffding, bernstein (soft votes)"),
+    ] = "clopper-pearson",
+    skip: Skip = 1,
+    max: Max = None,
+    seed: Seed = 0,
+    batch_size: Annotated[int, typer.Option(help="Noisy images at a time")] = 1000,
+    dataset: Annotated[Optional[str], typer.Option(help="Another data set than the run's own")] = None,  # noqa: UP045
+    normalization: Annotated[str, typer.Option(help="Checkpoint's first layer: auto, standard or center")] = "auto",
+    out: Annotated[Optional[Path], typer.Option(help="Log to write (default RUN/certify.tsv)")] = None,  # noqa: UP045
+    device: Device = "auto",
+    resume: Resume = False,
+):
+    """Certify test images: CERTIFY of Cohen et al., a row an image."""
+    from rslab import runs
+    from rslab.bounds import max_certified_radius
+
+    model, data, trained_sigma, folder = runs.load_target(target, dataset, normalization, sigma)
+    settings = runs.CertifySettings(
+        sigma=_sigma(sigma, trained_sigma), n0=n0, n=n, alpha=alpha, bound=bound, seed=seed, skip=skip, max=max,
+        batch_size=batch_size,
+    )  # fmt: skip
+    if trained_sigma is not None and trained_sigma != settings.sigma:
+        print(f"Note: σ = {settings.sigma:g} here, {trained_sigma:g} in training.", file=sys.stderr)
+    cap = max_certified_radius(n, alpha, settings.sigma)
+    print(f"Largest radius that n = {n} and α = {alpha:g} allow at σ = {settings.sigma:g}: {cap:.3f}", file=sys.stderr)
+    if cap == 0:
+        print(f"Note: n = {n} votes cannot certify anything at α = {alpha:g}: every image abstains.", file=sys.stderr)
+    log = _log_path(out, folder, "certify.tsv")
+    total = len(runs.chosen_indices(len(data), skip, max))
+    rows = runs.certify_dataset(model, data, settings, log, device=choose_device(device), resume=resume)
+    finish(bar(rows, total, _rows_in(log, resume), f"certify {target.name}"))
+    print(log)
+
+
+@app.command()
+def attack(
+    target: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a published checkpoint.pth.tar")],
+    sigma: Annotated[Optional[float], typer.Option(help="σ of the noise (default: the σ of training)")] = None,  # noqa: UP045
+    attack: Annotated[str, typer.Option(help="pgd, ddn or fgsm")] = "pgd",
+    objective: Annotated[str, typer.Option(help="What is attacked: smoothadv (G), naive or base (f)")] = "smoothadv",
+    loss: Annotated[str, typer.Option(help="Of PGD: cross-entropy, or margin (Carlini–Wagner)")] = "cross-entropy",
+    norm: Annotated[str, typer.Option(help="l2 or linf")] = "l2",
+    epsilon: Annotated[float, typer.Option(help="ε, [0, 1] pixel units")] = 0.5,
+    steps: Annotated[int, typer.Option(help="T: iterations")] = 20,
+    step_size: Annotated[Optional[float], typer.Option(help="η of PGD (default 2.5 ε / T)")] = None,  # noqa: UP045
+    restarts: Annotated[int, typer.Option(help="Starts of PGD; all but the first are random")] = 1,
+    samples: Annotated[int, typer.Option(help="m: noisy copies that estimate the gradient")] = 32,
+    stein: Annotated[bool, typer.Option("--stein", help="Gradient by Stein's lemma, from values of f")] = False,
+    target_class: Annotated[Optional[int], typer.Option(help="Class to reach (default: any wrong one)")] = None,  # noqa: UP045
+    transfer: Annotated[Optional[Path], typer.Option(help="Run folder of the model to craft the attack on")] = None,  # noqa: UP045
+    n: Annotated[int, typer.Option(help="Votes of PREDICT on the attacked image")] = 10_000,
+    alpha: Alpha = 0.001,
+    skip: Skip = 1,
+    max: Max = None,
+    seed: Seed = 0,
+    dataset: Annotated[Optional[str], typer.Option(help="Another data set than the run's own")] = None,  # noqa: UP045
+    normalization: Annotated[str, typer.Option(help="Checkpoint's first layer: auto, standard or center")] = "auto",
+    out: Annotated[Optional[Path], typer.Option(help="Log to write (default RUN/attack.tsv)")] = None,  # noqa: UP045
+    device: Device = "auto",
+    resume: Resume = False,
+):
+    """Attack test images and let PREDICT judge: the field's log idx label predict basePredict correct time."""
+    from rslab import records, runs
+
+    model, data, trained_sigma, folder = runs.load_target(target, dataset, normalization, sigma)
+    settings = runs.AttackSettings(
+        sigma=_sigma(sigma, trained_sigma), attack=attack, objective=objective, loss=loss, norm=norm, epsilon=epsilon,
+        steps=steps, step_size=step_size, restarts=restarts, samples=samples, stein=stein, target=target_class,
+        n=n, alpha=alpha, skip=skip, max=max, seed=seed,
+    )  # fmt: skip
+    source = None if transfer is None else records.load_run(transfer)[0]
+    log = _log_path(out, folder, "attack.tsv")
+    total = len(runs.chosen_indices(len(data), skip, max))
+    rows = runs.attack_dataset(model, data, settings, log, source=source, device=choose_device(device), resume=resume)
+    finish(bar(rows, total, _rows_in(log, resume), f"attack {target.name}"))
+    result = records.read_log(log)
+    g, f = 100 * result.correct.mean(), 100 * (result.basePredict == result.label).mean()
+    print(f"{log}\nUnder attack, {len(result)} images: g correct on {g:.1f} %, f on {f:.1f} %")
+
+
+def _sigma(given: float | None, trained: float | None) -> float:
+    if given is None and trained is None:
+        raise InputError("sigma: got none, expected --sigma: this model was trained without noise, or does not say.")
+    return trained if given is None else given
+
+
+def _log_path(out: Path | None, folder: Path | None, name: str) -> Path:
+    if out is None and folder is None:
+        raise InputError("out: got none, expected --out: a checkpoint file has no run folder for the log.")
+    return out or folder / name
+
+
+def _rows_in(log: Path, resume: bool) -> int:
+    return max(log.read_bytes().count(b"\n") - 1, 0) if resume and log.is_file() else 0
+
+
+# -- tables, plans, data -------------------------------------------------------------------
+
+
+@app.command()
+def table(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Logs, runs or folders, ours or published")],
+    radii: Annotated[str, typer.Option(help="Radii, separated by commas")] = "0,0.25,0.5,0.75,1,1.25,1.5,1.75,2,2.25",
+    envelope: Annotated[bool, typer.Option("--envelope", help="Last row: at each radius the best model")] = False,
+    format: Annotated[str, typer.Option(help="text, markdown, csv or latex")] = "text",
+):
+    """Certified accuracy in % at each radius, and the average certified radius (ACR), one row a model."""
+    from rslab import tables
+    from rslab.errors import check_choice
+
+    grid = tables.parse_radii(radii)
+    check_choice("format", format, tables.FORMATS)
+    found = tables.find_logs(paths)
+    logs, left_out = found.logs, found.left_out
+    if envelope:
+        logs, others = tables.comparable(logs)
+        left_out = left_out | others
+    result = tables.accuracy_table(logs, grid)
+    notes = [tables.left_out_sentence(left_out)]
+    if envelope:
+        best, models = tables.upper_envelope(result[list(grid)])
+        result.loc["envelope", best.index] = best
+        notes += [f"Best at {radius:g}: {model}" for radius, model in models.items()]
+    elif result.images.nunique() > 1:
+        notes.append("These logs hold different numbers of images: compare rows only where they agree.")
+    print(tables.format_table(result, format))
+    for note in filter(None, notes):
+        print(note, file=sys.stderr if format in ("csv", "latex") else sys.stdout)
+
+
+@app.command()
+def reproduce(
+    plan: Annotated[str, typer.Argument(help="A plan that comes with rslab, or a plan file")],
+    out: Annotated[Optional[Path], typer.Option(help="Folder of the runs (default runs/PLAN)")] = None,  # noqa: UP045
+    list: Annotated[bool, typer.Option("--list", help="Only show the stages, and minutes left as measured")] = False,
+    minutes: Annotated[Optional[float], typer.Option(help="Stop cleanly after so many minutes")] = None,  # noqa: UP045
+    device: Device = "auto",
+):
+    """Carry out a plan: train, certify, table. What is complete is skipped, the rest resumed."""
+    from rslab import plans, tables
+
+    path = Path(plan) if Path(plan).is_file() else plans.PLANS / f"{plan}.txt"
+    runs = plans.read_plan(path)
+    out = out or Path("runs") / path.stem
+    if not list:
+        complete = plans.carry_out(runs, out, device=choose_device(device), minutes=minutes, progress=bar)
+        if complete:
+            logs = tables.find_logs([out / run.name for run in runs]).logs
+            return print(tables.format_table(tables.accuracy_table(logs)))
+        print("Stopped by --minutes; the same command goes on.", file=sys.stderr)
+    for stage in plans.stages(runs, out):
+        state = "complete" if stage.complete else f"{stage.done}/{stage.total}"
+        left = (stage.total - stage.done) * (stage.seconds_each or 0) / 60
+        estimate = "" if stage.complete else f"{left:6.1f} min left" if stage.seconds_each else "   not measured yet"
+        print(f"{stage.run.name:28} {stage.kind:8} {state:>12} {estimate}")
+
+
+@app.command()
+def bench(
+    what: Annotated[str, typer.Argument(help="certify, attack or train")],
+    arch: Annotated[str, typer.Option(help="cnn, resnet20, resnet110")] = "resnet20",
+    seconds: Annotated[float, typer.Option(help="Time for each implementation")] = 10.0,
+    json: Annotated[bool, typer.Option("--json", help="Machine-readable")] = False,
+    device: Device = "auto",
+):
+    """Time this implementation against the plain reference algorithm, in one process, as ratios."""
+    from rslab.benchmarks import format_result, measure
+
+    result = measure(what, arch, seconds, choose_device(device))
+    print(format_result(result, json))
+
+
+@app.command()
+def data(
+    names: Annotated[Optional[list[str]], typer.Argument(metavar="[NAME…]", help="Data sets (default: all)")] = None,  # noqa: UP045
+    download: Annotated[bool, typer.Option(help="Fetch what is absent")] = False,
+):
+    """Show where the data sets are and whether they are whole; --download fetches what is absent."""
+    from rslab.data import DATASETS, data_root, load_dataset
+    from rslab.errors import check_choice
+
+    for name in names or DATASETS:
+        check_choice("dataset", name, DATASETS)
+    print(f"RSLAB_DATA: {data_root()}")
+    absent = 0
+    for name in names or DATASETS:
+        try:
+            train, test = (load_dataset(name, split, download=download) for split in ("train", "test"))
+        except WorkError as error:
+            absent += 1
+            print(f"{name:8} {error}")
+            continue
+        size = "×".join(map(str, train.shape))
+        print(f"{name:8} {len(train)} training and {len(test)} test images of {size}, {train.num_classes} classes")
+    sys.exit(1 if absent and names else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""Plans: a short text file, one line a model, that `rslab reproduce` and `rslab demo` carry out.
+
+    defaults dataset=digits epochs=30 certify.n=10000
+    gaussian  method=gaussian
+    smoothadv method=smoothadv epsilon=0.5
+
+A line names a run and its options (those of `TrainConfig`; with `certify.` before
+them those of `CertifySettings`). A line that begins with `defaults` holds for the
+lines below it. Every stage that is complete is skipped, every other one resumed.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from rslab import records
+from rslab.config import TrainConfig
+from rslab.data import load_dataset
+from rslab.errors import InputError
+from rslab.runs import CertifySettings, certify_dataset, chosen_indices
+from rslab.training import read_history, train
+
+PLANS = Path(__file__).parent / "plan_files"
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    name: str
+    train: TrainConfig
+    certify: CertifySettings
+
+
+def read_plan(path: Path) -> list[PlannedRun]:
+    """The runs of a plan file; a mistake is refused with its line number."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        known = ", ".join(sorted(plan.stem for plan in PLANS.glob("*.txt")))
+        raise InputError(f"plan: got {path}, which cannot be read, expected one of {known} or a file.") from error
+    defaults: dict[str, str] = {}
+    runs: list[PlannedRun] = []
+    for number, line in enumerate(lines, start=1):
+        words = line.split("#")[0].split()
+        if not words:
+            continue
+        where = f"{path.name}, line {number}"
+        options = dict(_key_and_value(word, where) for word in words[1:])
+        if words[0] == "defaults":
+            defaults |= options
+            continue
+        if words[0] in (run.name for run in runs) or Path(words[0]).name != words[0]:
+            raise InputError(f"{where}: got run name {words[0]!r}, expected a new name without slashes.")
+        merged = defaults | options
+        try:
+            config = TrainConfig(**_typed(TrainConfig, merged, "", where))
+            certify = _typed(CertifySettings, merged, "certify.", where)
+            runs.append(PlannedRun(words[0], config, CertifySettings(**({"sigma": config.sigma} | certify))))
+        except InputError as error:
+            prefix = "" if str(error).startswith(where) else f"{where}: "
+            raise InputError(f"{prefix}{error}") from error
+    if not runs:
+        raise InputError(f"plan: got {path}, which names no run, expected one line a model.")
+    return runs
+
+
+def _key_and_value(word: str, where: str) -> tuple[str, str]:
+    key, equals, value = word.partition("=")
+    known = {field.name for field in fields(TrainConfig)}
+    known |= {f"certify.{field.name}" for field in fields(CertifySettings)}
+    if not equals or key not in known:
+        raise InputError(f"{where}: got {word!r}, expected key=value, such as epochs=30 or certify.n=1000.")
+    return key, value
+
+
+def _typed(cls, options: dict[str, str], prefix: str, where: str) -> dict:
+    """The options of one dataclass, converted from text to the annotated types."""
+    names = {field.name: str(getattr(field.type, "__name__", field.type)) for field in fields(cls)}
+    values = {}
+    for key, text in options.items():
+        name = key.removeprefix(prefix) if key.startswith(prefix) else None
+        if name not in names:
+            continue
+        kind = names[name].split("|")[0].strip()
+        try:
+            if kind == "bool":
+                values[name] = {"true": True, "false": False}[text.lower()]
+            else:
+                values[name] = {"int": int, "float": float, "str": str}[kind](text)
+        except (ValueError, KeyError) as error:
+            raise InputError(f"{where}: got {key}={text}, expected {kind}.") from error
+    return values
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a plan: training or certifying one run."""
+
+    run: PlannedRun
+    kind: str  # "train" or "certify"
+    done: int
+    total: int  # epochs or images
+    seconds_each: float | None  # as measured so far
+
+    @property
+    def complete(self) -> bool:
+        return self.done >= self.total
+
+
+def stages(plan: list[PlannedRun], out: Path) -> Iterator[Stage]:
+    """Every stage in order, with what of it stands in `out`."""
+    for run in plan:
+        folder = out / run.name
+        history = read_history(folder)
+        seconds = [record["seconds"] for record in history]
+        finished = (folder / "weights.safetensors").exists()
+        epochs = run.train.epochs if finished else min(len(history), run.train.epochs - 1)
+        yield Stage(run, "train", epochs, run.train.epochs, _mean(seconds))
+        log = folder / "certify.tsv"
+        rows = records.read_log(log) if log.exists() and records.is_log(log) else []
+        images = len(chosen_indices(len(load_dataset(run.train.dataset, "test")), run.certify.skip, run.certify.max))
+        times = [_seconds(text) for text in rows.time] if len(rows) else []
+        yield Stage(run, "certify", len(rows), images, _mean(times))
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _seconds(text: str) -> float:
+    """ "0:01:30.5" → 90.5."""
+    hours, minutes, seconds = text.split(" ")[-1].split(":")
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+
+def carry_out(
+    plan: list[PlannedRun],
+    out: Path,
+    *,
+    device: str = "cpu",
+    minutes: float | None = None,
+    progress: Callable | None = None,
+) -> bool:
+    """Train and certify what is not complete; stop cleanly after `minutes`. True when all is complete.
+
+    `progress(iterator, total, done, title)` may wrap the steps of a stage, to draw a bar.
+    """
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    for run in plan:
+        for stage in [stage for stage in stages([run], out) if not stage.complete]:
+            if not _carry_out_stage(stage, out / run.name, device, deadline, progress):
+                return False
+    return True
+
+
+def _carry_out_stage(stage: Stage, folder: Path, device: str, deadline: float | None, progress) -> bool:
+    run = stage.run
+    if stage.kind == "train":
+        steps = train(run.train, folder, device=device, resume=folder.exists())
+        done = 0  # train yields the finished epochs' records again
+    else:
+        model, config = records.load_run(folder)
+        if config != run.train:
+            raise InputError(f"{folder}: got a run with other options than the plan's, expected those of {run.name}.")
+        data = load_dataset(config.dataset, "test")
+        log = folder / "certify.tsv"
+        steps = certify_dataset(model, data, run.certify, log, device=device, resume=log.exists())
+        done = stage.done
+    if progress is not None:
+        steps = progress(steps, stage.total, done, f"{stage.kind} {run.name}")
+    for count, _ in enumerate(steps, start=done + 1):
+        if deadline is not None and time.monotonic() > deadline and count < stage.total:
+            return False
+    return True
