@@ -7,7 +7,7 @@ What is attacked is decided by the callable alone:
     lambda x: mean_log_probs(f, x, noise)    the naive objective, log and mean swapped
 
 Every attack returns a detached tensor of images in [0, 1], never farther than ε
-from the originals in the stated norm, and keeps the best of all its iterates.
+from the originals in the stated norm; PGD and DDN keep the best of all iterates.
 Distances are in [0, 1] pixel units. Images are `(B, C, H, W)`, labels `(B,)`.
 """
 
@@ -115,6 +115,7 @@ def pgd(
     targeted: bool = False,
     random_start: bool = False,
     restarts: int = 1,
+    keep: str = "best",
     gradient: Callable | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
@@ -124,23 +125,35 @@ def pgd(
     (`random_start`, and every restart but the first) a random point of the ball.
     `step_size` η defaults to 2.5 ε / steps; with several steps that reaches the
     boundary and moves along it. `targeted`: y is the class to reach and the loss
-    is minimised. `gradient(x, y)`, where given, replaces autograd: see `stein_gradients`.
+    is minimised. `keep="last"` returns the last iterate, as training does: it saves
+    one pass in T + 1. `gradient(x, y)`, where given, replaces autograd: see `stein_gradients`.
     """
     _check(x, y, epsilon, steps, norm)
     check_at_least("restarts", restarts, 1)
+    check_choice("keep", keep, ("best", "last"))
+    if keep == "last" and restarts > 1:
+        raise InputError(f"keep: got 'last' with {restarts} restarts, expected 'best' to choose among them.")
     step = 2.5 * epsilon / steps if step_size is None else step_size
     sign = -1.0 if targeted else 1.0
+    wide = [-1, *[1] * (x.dim() - 1)]
     best, best_loss = x.detach(), torch.full((len(x),), -torch.inf, device=x.device)
     for restart in range(restarts):
         start = torch.zeros_like(x)
         if random_start or restart > 0:
             start = _random_start(x, epsilon, norm, generator)
         iterate = project(x, start, epsilon, norm).detach()
-        for t in range(steps + 1):  # the last pass only scores the last iterate
-            loss, slope = _loss_and_gradient(log_probs, iterate, y, objective, sign)
+        for t in range(steps + 1):
+            if t < steps:
+                loss, slope = _loss_and_gradient(log_probs, iterate, y, objective, sign)
+            elif keep == "last":
+                best = iterate
+                break
+            else:  # the last iterate is only scored
+                with torch.no_grad():
+                    loss = sign * objective(log_probs(iterate), y)
             better = loss > best_loss
             best_loss = torch.where(better, loss, best_loss)
-            best = torch.where(better.view(-1, *[1] * (x.dim() - 1)), iterate, best)
+            best = torch.where(better.view(wide), iterate, best)
             if t < steps:
                 if gradient is not None:
                     slope = sign * gradient(iterate, y)

@@ -115,7 +115,7 @@ def _attack(model, images, steps=2, m=4):
 
     def ours():
         with frozen(model):
-            attacks.pgd(lambda z: log_mean_probs(model, z, noise), images, y, 0.5, steps=steps)
+            attacks.pgd(lambda z: log_mean_probs(model, z, noise), images, y, 0.5, steps=steps, keep="last")
 
     return lambda: _reference_pgd(model, images, y, noise, 0.5, steps), ours, len(images) * m * steps
 

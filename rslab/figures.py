@@ -67,10 +67,19 @@ styled = matplotlib.rc_context(STYLE)  # decorates every function that draws
 
 
 class LabFigure(Figure):
-    """A `Figure` that a notebook shows by itself, although pyplot was never imported."""
+    """A `Figure` that a notebook shows by itself, although pyplot was never imported.
 
-    def _repr_png_(self) -> bytes:
-        return png_bytes(self)
+    A figure of noise does not compress: `photographic` stores it as JPEG, a quarter of the size.
+    """
+
+    photographic = False
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, bytes]:
+        if not self.photographic:
+            return {"image/png": png_bytes(self)}
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="jpeg", pil_kwargs={"quality": 80})
+        return {"image/jpeg": buffer.getvalue()}
 
 
 def png_bytes(figure: Figure) -> bytes:
@@ -261,6 +270,7 @@ def noise_resolution_figure(photo: Tensor, sigma: float = 0.5, seed: int = 0) ->
     show_image(axes[1, 1], noisy_large, f"224 × 224, σ = {sigma:g}")
     show_image(axes[1, 2], pooled, f"the noisy 224 × 224, averaged 4 × 4:\nnoise of σ = {measured:.3f} is left")
     axes[0, 2].axis("off")
+    figure.photographic = True
     return figure, measured
 
 
@@ -344,4 +354,58 @@ def least_top_count(n: int, alpha: float) -> int:
     >>> [least_top_count(n, 0.001) for n in (100, 1000, 10_000)]
     [67, 553, 5166]
     """
-    return n - int(binom.ppf(alpha / 2, n, 0.5)) + (binom.cdf(binom.ppf(alpha / 2, n, 0.5), n, 0.5) > alpha / 2)
+    low = int(binom.ppf(alpha / 2, n, 0.5))  # the first count of the loser that is not rare enough, or the last that is
+    return n - low + int(binom.cdf(low, n, 0.5) > alpha / 2)
+
+
+@styled
+def radius_limit_figure(alphas: tuple[float, ...] = (0.05, 0.001, 1e-6)) -> Figure:
+    """What n votes can show. Left: the cap σΦ⁻¹(α^(1/n)), all votes agreeing. Right: R against n at a true p_A."""
+    sizes = np.unique(np.logspace(1, 6, 80).astype(int))
+    figure, (left, right) = new_figure(1, 2, width=9.0, height=3.7, sharey=True)
+    for alpha, color, dashes in zip(alphas, (SKY, BLUE, WINE), ("--", "-", "-."), strict=True):
+        caps = [bounds.max_certified_radius(int(n), alpha, 1.0) for n in sizes]
+        left.plot(sizes, caps, color=color, linestyle=dashes, label=f"α = {alpha:g}")
+    left.set(
+        xscale="log", xlabel="votes n, all for one class", ylabel="radius (in σ)", title="the cap: unanimous votes"
+    )
+    left.legend(loc="upper left")
+    for p, color in zip((0.999, 0.99, 0.9, 0.6), (GREEN, BLUE, PURPLE, VERMILION), strict=True):
+        lower = [bounds.lower_confidence_bound(round(p * n), int(n), 0.001) for n in sizes]
+        right.plot(sizes, bounds.certified_radius(np.array(lower), 1.0), color=color)
+        right.axhline(norm.ppf(p), color=color, linestyle=":", linewidth=1.2)
+        right.text(12, norm.ppf(p) + 0.05, f"p = {p:g}: true radius", color=color, fontsize=8.5)
+    right.set(
+        xscale="log", xlabel="votes n, a share p for the class", title="R (solid) climbs to the true radius (dotted)"
+    )
+    return figure
+
+
+@styled
+def halfspace_figure(sizes, radii: dict[float, list[float]], distance: float) -> Figure:
+    """Certified radii `{σ: [R at each n]}` of a point at a known `distance` from a half-space, against n."""
+    figure, axes = new_figure(width=6.6, height=3.8)
+    for (sigma, values), color, marker in zip(sorted(radii.items()), (VERMILION, BLUE, GREEN), "osD", strict=False):
+        axes.plot(sizes, values, color=color, marker=marker, label=f"certified with σ = {sigma:g}")
+    axes.axhline(distance, color=INK, linestyle="--", label=f"true distance {distance:g}")
+    axes.set(xscale="log", xlabel="votes n", ylabel="ℓ2 radius (pixels in [0, 1])", ylim=(0, 1.12 * distance))
+    axes.legend(loc="lower right")
+    return figure
+
+
+@styled
+def certificates_figure(images: Tensor, labels: list[int], certificates: list[Certificate]) -> Figure:
+    """Images `(B, C, H, W)` above their votes (bars, share of n), with the class and radius that CERTIFY gave."""
+    figure, axes = new_figure(2, len(images), width=1.12 * len(images), height=2.9, height_ratios=(1.5, 1))
+    for column, (image, label, certificate) in enumerate(zip(images, labels, certificates, strict=True)):
+        abstains = certificate.prediction == ABSTAIN
+        verdict = "abstains" if abstains else f"says {certificate.prediction}\nR = {certificate.radius:.3f}"
+        show_image(axes[0, column], image, f"a {label}\n{verdict}")
+        shares = np.array(certificate.counts) / certificate.n
+        colors = [GREEN if k == label else VERMILION for k in range(len(shares))]
+        axes[1, column].bar(range(len(shares)), shares, color=colors)
+        axes[1, column].axhline(0.5, color=INK, linewidth=0.8, linestyle="--")
+        axes[1, column].set(ylim=(0, 1.02), xticks=range(0, len(shares), 3), yticks=(0, 0.5, 1) if column == 0 else ())
+    axes[1, 0].set_ylabel("share of votes")
+    figure.supxlabel("class (green: the label)", fontsize=9.5)
+    return figure

@@ -55,6 +55,7 @@ class Step:
             step_size=c.step_size,
             norm=c.norm,
             random_start=c.random_start,
+            keep="last",
             generator=self.generator,
         )
 
