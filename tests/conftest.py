@@ -1,0 +1,52 @@
+"""What the tests share: small data, one trained model, and the places of real data."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+from rslab import records
+from rslab.config import TrainConfig
+from rslab.data import load_dataset
+from rslab.training import train
+
+# No database, no time limit an example, and the same examples in every run.
+settings.register_profile("rslab", deadline=None, derandomize=True, database=None, max_examples=50)
+settings.load_profile("rslab")
+torch.set_num_threads(1)  # the tensors are small, and the machine may be shared
+
+
+@pytest.fixture(scope="session")
+def digits():
+    return load_dataset("digits", "train")
+
+
+@pytest.fixture(scope="session")
+def digits_test():
+    return load_dataset("digits", "test")
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory, digits) -> Path:
+    """The run folder of a Gaussian classifier of the digits: σ = 0.25, 10 epochs."""
+    folder = tmp_path_factory.mktemp("runs") / "gaussian"
+    for _ in train(TrainConfig(method="gaussian", sigma=0.25, epochs=10), folder, data=digits):
+        pass
+    return folder
+
+
+@pytest.fixture
+def trained(trained_run) -> torch.nn.Module:
+    """The model of `trained_run`, in eval mode, a fresh copy for each test."""
+    return records.load_run(trained_run)[0]
+
+
+@pytest.fixture(scope="session")
+def published_logs() -> Path:
+    """The folder `data/certify` of the authors' repository."""
+    root = os.environ.get("RSLAB_LOGS")
+    if not root:
+        pytest.skip("RSLAB_LOGS is not set: it names the folder that holds data/certify")
+    return Path(root) / "data" / "certify"

@@ -1,0 +1,20 @@
+"""Small data with seeds of their own, for every test module."""
+
+import torch
+
+from rslab.data import LabeledImages
+
+
+def subset(data: LabeledImages, size: int) -> LabeledImages:
+    """The first `size` images; the checksum says so."""
+    return LabeledImages(data.name, data.images[:size], data.labels[:size], data.classes, f"{data.checksum}-{size}")
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Standard normal numbers."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def uniform(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Numbers in [0, 1), as pixels are."""
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
