@@ -167,6 +167,7 @@ def soft_lower_bound(mean, n: int, alpha: float, *, variance=None):
     if variance is None:
         width = np.sqrt(np.log(1 / alpha) / (2 * n))
     else:
+        _check_probability("variance", variance)  # of values in [0, 1]: at most ½
         log_term = np.log(2 / alpha)
         width = np.sqrt(2 * np.asarray(variance, float) * log_term / n) + 7 * log_term / (3 * (n - 1))
     return _plain(np.maximum(mean - width, 0.0))
