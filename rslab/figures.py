@@ -83,9 +83,9 @@ class LabFigure(Figure):
 
 
 def png_bytes(figure: Figure) -> bytes:
-    """The figure as it is now, as a PNG. Low compression: a slider waits for it."""
+    """The figure as it is now, as a PNG."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", pil_kwargs={"compress_level": 3})
+    figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 
@@ -244,10 +244,10 @@ def noise_strip_figure(images: list[Tensor], sigmas: tuple[float, ...], seed: in
     """Each image `(C, H, W)` in a row, under Gaussian noise of each σ in a column; the same δ along a row."""
     figure, axes = new_figure(len(images), len(sigmas), width=9.0, height=0.3 + 1.55 * len(images), squeeze=False)
     generator = torch.Generator().manual_seed(seed)
-    for row, image in zip(axes, images, strict=True):
+    for row, image in enumerate(images):
         noise = torch.randn(image.shape, generator=generator)
-        for cell, sigma in zip(row, sigmas, strict=True):
-            show_image(cell, image + sigma * noise, f"σ = {sigma:g}" if row is axes[0] else "")
+        for cell, sigma in zip(axes[row], sigmas, strict=True):
+            show_image(cell, image + sigma * noise, f"σ = {sigma:g}" if row == 0 else "")
     return figure
 
 
@@ -270,6 +270,7 @@ def noise_resolution_figure(photo: Tensor, sigma: float = 0.5, seed: int = 0) ->
     show_image(axes[1, 1], noisy_large, f"224 × 224, σ = {sigma:g}")
     show_image(axes[1, 2], pooled, f"the noisy 224 × 224, averaged 4 × 4:\nnoise of σ = {measured:.3f} is left")
     axes[0, 2].axis("off")
+    axes[0, 2].text(0.5, 0.5, "averaging 16 pixels\ndivides σ by √16 = 4", ha="center", va="center", fontsize=11)
     figure.photographic = True
     return figure, measured
 
@@ -299,7 +300,8 @@ def plug_in_figure(n: int = 10_000, alpha: float = 0.001, p: float = 0.9, runs: 
     failure = np.logspace(np.log10(0.4), -6, 500)  # 1 − p
     middle.plot(failure, binom.sf(np.floor(n * (1 - failure) + 1e-9), n, 1 - failure), color=VERMILION, linewidth=1)
     middle.plot(failure, np.exp(n * np.log1p(-failure)), color=INK, linestyle=":", label="plug-in claims ∞")
-    middle.plot(failure, too_large_probability(1 - failure, n, alpha), color=GREEN, linewidth=1)
+    sound = too_large_probability(1 - failure, n, alpha)  # 0 beyond the cap: no curve there on a log axis
+    middle.plot(failure, np.where(sound > 0, sound, np.nan), color=GREEN, linewidth=1)
     middle.axhline(alpha, color=INK, linestyle="--", linewidth=1, label=f"α = {alpha:g}")
     middle.set(xscale="log", yscale="log", ylim=(1e-5, 3), xlabel="1 − p, the chance of another class")
     middle.set(title="P(claim > truth), exact")
@@ -370,11 +372,12 @@ def radius_limit_figure(alphas: tuple[float, ...] = (0.05, 0.001, 1e-6)) -> Figu
         xscale="log", xlabel="votes n, all for one class", ylabel="radius (in σ)", title="the cap: unanimous votes"
     )
     left.legend(loc="upper left")
+    label = dict(facecolor="white", edgecolor="none", alpha=0.8, pad=1)
     for p, color in zip((0.999, 0.99, 0.9, 0.6), (GREEN, BLUE, PURPLE, VERMILION), strict=True):
         lower = [bounds.lower_confidence_bound(round(p * n), int(n), 0.001) for n in sizes]
         right.plot(sizes, bounds.certified_radius(np.array(lower), 1.0), color=color)
         right.axhline(norm.ppf(p), color=color, linestyle=":", linewidth=1.2)
-        right.text(12, norm.ppf(p) + 0.05, f"p = {p:g}: true radius", color=color, fontsize=8.5)
+        right.text(12, norm.ppf(p) + 0.07, f"p = {p:g}: true radius", color=color, fontsize=8.5, bbox=label)
     right.set(
         xscale="log", xlabel="votes n, a share p for the class", title="R (solid) climbs to the true radius (dotted)"
     )
