@@ -4,7 +4,8 @@ What is attacked is decided by the callable alone:
 
     f                                        the base classifier
     lambda x: log_mean_probs(f, x, noise)    the smoothed classifier G (SmoothAdv)
-    lambda x: mean_log_probs(f, x, noise)    the naive objective, log and mean swapped
+    lambda x: mean_log_probs(f, x, noise)    the naive objective, log and mean swapped, with
+                                             objective=negative_log_likelihood
 
 Every attack returns a detached tensor of images in [0, 1], never farther than ε
 from the originals in the stated norm; PGD and DDN keep the best of all iterates.
@@ -23,8 +24,17 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 
 
 def cross_entropy(log_probs: Tensor, y: Tensor) -> Tensor:
-    """−log p_y: (B, K), (B,) → (B,)."""
+    """−log p_y of logits, or of log-probabilities that sum to 1: (B, K), (B,) → (B,)."""
     return -log_probs.log_softmax(1).gather(1, y[:, None])[:, 0]
+
+
+def negative_log_likelihood(log_probs: Tensor, y: Tensor) -> Tensor:
+    """−log p_y of scores that are log-probabilities already: (B, K), (B,) → (B,).
+
+    The objective of the naive attack: `mean_log_probs` sums to less than 1, and normalising
+    it once more, as `cross_entropy` does with logits, would attack the mean of the logits.
+    """
+    return -log_probs.gather(1, y[:, None])[:, 0]
 
 
 def margin(log_probs: Tensor, y: Tensor) -> Tensor:
@@ -162,14 +172,23 @@ def pgd(
     return _within(x, best, epsilon, norm)
 
 
-def fgsm(log_probs, x: Tensor, y: Tensor, epsilon: float, *, norm: str = "linf", targeted: bool = False) -> Tensor:
+def fgsm(
+    log_probs: Callable[[Tensor], Tensor],
+    x: Tensor,
+    y: Tensor,
+    epsilon: float,
+    *,
+    norm: str = "linf",
+    objective: Objective = cross_entropy,
+    targeted: bool = False,
+) -> Tensor:
     """One full step along the gradient at x (Goodfellow et al. 2015): ε sign ∇L for ℓ∞.
 
     The maximiser of the loss's linearisation, not of the loss. Unlike the iterative attacks
     it returns its one step even where the loss fell.
     """
     _check(x, y, epsilon, 1, norm)
-    _, slope = _loss_and_gradient(log_probs, x, y, cross_entropy, -1.0 if targeted else 1.0)
+    _, slope = _loss_and_gradient(log_probs, x, y, objective, -1.0 if targeted else 1.0)
     direction = slope.nan_to_num(0.0).sign() if norm == "linf" else _unit(slope)
     return _within(x, project(x, epsilon * direction, epsilon, norm), epsilon, norm)
 
@@ -183,6 +202,7 @@ def ddn(
     steps: int = 20,
     initial_norm: float = 1.0,
     gamma: float = 0.05,
+    objective: Objective = cross_entropy,
     targeted: bool = False,
 ) -> Tensor:
     """Decoupled direction and norm (Rony et al. 2019): the *nearest* adversarial example, ℓ2.
@@ -209,7 +229,7 @@ def ddn(
         x_in = iterate.detach().requires_grad_()
         with torch.enable_grad():
             scores = log_probs(x_in)
-            loss = sign * cross_entropy(scores, y)
+            loss = sign * objective(scores, y)
             (slope,) = torch.autograd.grad(loss.sum(), x_in)
         loss = loss.detach()
         adversarial = (scores.argmax(1) == y) == targeted

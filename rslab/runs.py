@@ -236,10 +236,13 @@ def attack_batch(model, x: Tensor, y: Tensor, settings: AttackSettings, generato
     targeted = s.target is not None
     if targeted:
         y = torch.full_like(y, s.target)
+    objective = attacks.OBJECTIVES[s.loss]
+    if s.loss == "cross-entropy" and s.objective != "base":  # log-probabilities already
+        objective = attacks.negative_log_likelihood
     if s.attack == "fgsm":
-        return attacks.fgsm(log_probs, x, y, s.epsilon, norm=s.norm, targeted=targeted)
+        return attacks.fgsm(log_probs, x, y, s.epsilon, norm=s.norm, objective=objective, targeted=targeted)
     if s.attack == "ddn":
-        return attacks.ddn(log_probs, x, y, s.epsilon, steps=s.steps, targeted=targeted)
+        return attacks.ddn(log_probs, x, y, s.epsilon, steps=s.steps, objective=objective, targeted=targeted)
     return attacks.pgd(
         log_probs,
         x,
@@ -248,7 +251,7 @@ def attack_batch(model, x: Tensor, y: Tensor, settings: AttackSettings, generato
         steps=s.steps,
         step_size=s.step_size,
         norm=s.norm,
-        objective=attacks.OBJECTIVES[s.loss],
+        objective=objective,
         targeted=targeted,
         restarts=s.restarts,
         gradient=attacks.stein_gradients(model, noise, s.sigma) if s.stein else None,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import pad
 
 from rslab import attacks, records
 from rslab.config import TrainConfig
@@ -39,12 +39,12 @@ class Step:
         """δ₁ … δ_m ~ N(0, σ²I): (m, B, C, H, W)."""
         return torch.randn(samples, *x.shape, device=x.device, generator=self.generator) * self.config.sigma
 
-    def attack(self, log_probs: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    def attack(self, log_probs, x: Tensor, y: Tensor, objective=attacks.cross_entropy) -> Tensor:
         c = self.config
         if c.attack == "fgsm":
-            return attacks.fgsm(log_probs, x, y, self.epsilon, norm=c.norm)
+            return attacks.fgsm(log_probs, x, y, self.epsilon, norm=c.norm, objective=objective)
         if c.attack == "ddn":
-            return attacks.ddn(log_probs, x, y, self.epsilon, steps=c.steps)
+            return attacks.ddn(log_probs, x, y, self.epsilon, steps=c.steps, objective=objective)
         # The step follows ε through the warm-up, unless it is given.
         return attacks.pgd(
             log_probs,
@@ -54,6 +54,7 @@ class Step:
             steps=c.steps,
             step_size=c.step_size,
             norm=c.norm,
+            objective=objective,
             random_start=c.random_start,
             keep="last",
             generator=self.generator,
@@ -72,11 +73,12 @@ def frozen(model: nn.Module):
 
 
 def _nll(log_probs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    return cross_entropy(log_probs, y, reduction="none"), log_probs
+    """−log p_y, not normalised once more: a mean of log-probabilities sums to less than 1."""
+    return attacks.negative_log_likelihood(log_probs, y), log_probs
 
 
 def standard_loss(model, x, y, step):
-    return _nll(model(x), y)
+    return _nll(model(x).log_softmax(1), y)
 
 
 def gaussian_loss(model, x, y, step):
@@ -93,9 +95,9 @@ def adversarial_loss(model, x, y, step):
     """min–max training of f; `clean` mixes in the loss on the images themselves."""
     with frozen(model):
         adversarial = step.attack(model, x, y)
-    loss, scores = _nll(model(adversarial), y)
+    loss, scores = _nll(model(adversarial).log_softmax(1), y)
     if step.config.clean:
-        loss = (1 - step.config.clean) * loss + step.config.clean * _nll(model(x), y)[0]
+        loss = (1 - step.config.clean) * loss + step.config.clean * _nll(model(x).log_softmax(1), y)[0]
     return loss, scores
 
 
@@ -124,7 +126,7 @@ def combine3_loss(model, x, y, step):
     copies, labels = x.repeat(m, 1, 1, 1), y.repeat(m)
     with frozen(model):
         adversarial = step.attack(lambda z: model(z + noise), copies, labels)
-    loss, scores = _nll(model(adversarial + noise), labels)
+    loss, scores = _nll(model(adversarial + noise).log_softmax(1), labels)
     return loss.unflatten(0, (m, -1)).mean(0), scores.unflatten(0, (m, -1)).mean(0)
 
 
@@ -132,7 +134,7 @@ def _attack_under_noise(model, x, y, step, inner, outer):
     """Attack `inner`, then take the loss of `outer` there, both on the same m noise samples."""
     noise = step.noise(x, step.config.samples)
     with frozen(model):
-        adversarial = step.attack(lambda z: inner(model, z, noise), x, y)
+        adversarial = step.attack(lambda z: inner(model, z, noise), x, y, attacks.negative_log_likelihood)
     return _nll(outer(model, adversarial, noise), y)
 
 
