@@ -17,7 +17,6 @@ from rslab.errors import InputError, WorkError
 
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Randomized Smoothing Lab: train, attack and certify smoothed classifiers. "
@@ -36,16 +35,24 @@ DEFAULT = TrainConfig()
 def main() -> None:
     """Run the command line; every expected mistake becomes one sentence."""
     try:
-        app()
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except (InputError, WorkError) as error:
-        print(f"rslab: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, InputError) else 1)
+        code = _say(error, 2 if isinstance(error, InputError) else 1)
     except KeyboardInterrupt:
-        print("\nrslab: stopped; the same command with --resume goes on.", file=sys.stderr)
-        sys.exit(130)
+        code = _say("stopped; the same command with --resume goes on.", 130)
     except BrokenPipeError:  # `rslab table … | head`
         sys.stdout = None
-        sys.exit(1)
+        code = 1
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # not the parser's complaint about an option, but a bug
+            raise
+        code = _say(error.format_message(), 2)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(message, code: int) -> int:
+    print(f"rslab: {message}", file=sys.stderr)
+    return code
 
 
 def choose_device(name: str) -> str:

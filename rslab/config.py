@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, fields
 
-from rslab.errors import InputError, check_at_least, check_choice, check_positive
+from rslab.errors import InputError, check_at_least, check_choice, check_positive, check_seed
 
 # What each method does to an image x before the cross-entropy. δ ~ N(0, σ²I).
 METHODS = {
@@ -70,8 +70,9 @@ class TrainConfig:
         check_at_least("epsilon", self.epsilon, 0)
         for name in ("steps", "samples", "epochs", "batch_size"):
             check_at_least(name, getattr(self, name), 1)
-        for name in ("warmup", "momentum", "weight_decay", "pool_weight", "seed"):
+        for name in ("warmup", "momentum", "weight_decay", "pool_weight"):
             check_at_least(name, getattr(self, name), 0)
+        check_seed(self.seed)
         check_positive("lr", self.lr)
         if self.step_size is not None:
             check_positive("step_size", self.step_size)

@@ -43,3 +43,10 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> str:
     if value not in choices:
         raise InputError(f"{name}: got {value!r}, expected one of {', '.join(choices)}.")
     return value
+
+
+def check_seed(value: int) -> int:
+    """Return `value` if it is in the range that `randomness.generator_for` keeps distinct."""
+    if not 0 <= value <= 1000:
+        raise InputError(f"seed: got {value}, expected 0 … 1000.")
+    return value

@@ -10,7 +10,7 @@ checkpoints of Cohen et al. and Salman et al.: "1.conv1.weight" and so on, where
 import torch
 from torch import Tensor, nn
 
-from rslab.errors import check_choice
+from rslab.errors import InputError, check_choice
 
 # Channel mean and standard deviation over each training set. For the two colour
 # sets they are the rounded figures with which the published checkpoints were trained.
@@ -107,6 +107,8 @@ class CifarResNet(nn.Module):
 
 
 def _resnet50(num_classes: int, channels: int) -> nn.Module:
+    if channels != 3:
+        raise InputError(f"arch: got 'resnet50' for images of {channels} channel, expected 3 channels.")
     from torchvision.models import resnet50
 
     return resnet50(weights=None, num_classes=num_classes)

@@ -6,7 +6,7 @@ probability over noise that is independent of the model and of the attack.
 
 import torch
 
-from rslab.errors import InputError
+from rslab.errors import check_seed
 
 PURPOSES = ("train", "attack", "predict", "certify")
 _INDICES = 1_000_003  # more than any data set here has images
@@ -18,6 +18,5 @@ def generator_for(purpose: str, seed: int, index: int, device: torch.device | st
     torch's CPU generator reads 32 bits of its seed: two for the purpose, thirty for seed
     and index. Distinct for 0 ≤ seed ≤ 1000 and index ≤ 1,000,000.
     """
-    if not 0 <= seed <= 1000:
-        raise InputError(f"seed: got {seed}, expected 0 … 1000.")
+    check_seed(seed)
     return torch.Generator(device).manual_seed(PURPOSES.index(purpose) << 30 | seed * _INDICES + index)

@@ -21,7 +21,7 @@ from rslab import attacks, records
 from rslab.bounds import BOUNDS
 from rslab.config import NOISY
 from rslab.data import LabeledImages, load_dataset
-from rslab.errors import InputError, check_at_least, check_choice, check_open_unit, check_positive
+from rslab.errors import InputError, check_at_least, check_choice, check_open_unit, check_positive, check_seed
 from rslab.models import NORMALIZATIONS, fold_batchnorm
 from rslab.randomness import generator_for
 from rslab.smoothing import SmoothedClassifier, log_mean_probs, mean_log_probs
@@ -49,7 +49,7 @@ class CertifySettings:
             check_at_least(name, getattr(self, name), 1)
         if self.max is not None:
             check_at_least("max", self.max, 1)
-        generator_for("certify", self.seed, 0)
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class AttackSettings:
             raise InputError(f"attack: got {self.attack!r} with restarts, loss or stein, expected 'pgd' for these.")
         if self.stein and self.objective != "smoothadv":
             raise InputError(f"stein: got objective {self.objective!r}, expected 'smoothadv': it estimates ∇G.")
-        generator_for("attack", self.seed, 0)
+        check_seed(self.seed)
 
 
 def load_target(target: Path, dataset: str | None, normalization: str, sigma: float | None):
@@ -153,9 +153,12 @@ def certify_dataset(
     done = _open_log(log, columns, asdict(settings) | _provenance(model, data, device), resume)
     network = fold_batchnorm(model).to(device).to(memory_format=torch.channels_last)
     smoothed = SmoothedClassifier(network, data.num_classes, settings.sigma, settings.batch_size)
-    for index in chosen_indices(len(data), settings.skip, settings.max):
-        if index in done:
-            continue
+    todo = [index for index in chosen_indices(len(data), settings.skip, settings.max) if index not in done]
+    return _certified_rows(smoothed, data, settings, log, todo, device)
+
+
+def _certified_rows(smoothed, data, settings: CertifySettings, log: Path, todo: list[int], device) -> Iterator[tuple]:
+    for index in todo:
         began = time.perf_counter()
         certificate = smoothed.certify(
             data.images[index].to(device),
@@ -209,9 +212,12 @@ def attack_dataset(
     attacked = (source or model).to(device).eval().requires_grad_(False)
     network = fold_batchnorm(model).to(memory_format=torch.channels_last)
     smoothed = SmoothedClassifier(network, data.num_classes, settings.sigma, settings.batch_size)
-    for index in chosen_indices(len(data), settings.skip, settings.max):
-        if index in done:
-            continue
+    todo = [index for index in chosen_indices(len(data), settings.skip, settings.max) if index not in done]
+    return _attacked_rows(smoothed, model, attacked, data, settings, log, todo, device)
+
+
+def _attacked_rows(smoothed, model, attacked, data, settings: AttackSettings, log, todo, device) -> Iterator[tuple]:
+    for index in todo:
         began = time.perf_counter()
         x, y = data.images[index : index + 1].to(device), data.labels[index : index + 1].to(device)
         adversarial = attack_batch(attacked, x, y, settings, generator_for("attack", settings.seed, index, device))

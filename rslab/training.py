@@ -176,6 +176,8 @@ def train(
 ) -> Iterator[dict]:
     """Train, and yield a record an epoch: epoch, loss, accuracy (both on what was trained), lr, epsilon, seconds.
 
+    Bad input is refused at the call, before the first epoch is asked for.
+
     With `out`, a run folder is written (`records`); with `resume` an interrupted run
     goes on after its last whole epoch and gives the same weights, bit for bit on
     one CPU, as if it had never stopped: all randomness of epoch e comes from a generator
@@ -183,7 +185,6 @@ def train(
     `data` replaces the training split of `config.dataset`.
     """
     data = data or load_dataset(config.dataset, "train")
-    start, history = 0, []
     model = _initial_model(config, data).to(device)
     optimizer = torch.optim.SGD(
         model.parameters(),
@@ -192,23 +193,34 @@ def train(
         weight_decay=config.weight_decay,
         nesterov=config.momentum > 0,
     )
-    images, labels, weights = (tensor.to(device) for tensor in _training_set(config, data, device))
-    if out is not None:
-        out = Path(out)
-        start, history = _open_run(out, config, data, model, optimizer, resume)
-    yield from history
+    training_set = [tensor.to(device) for tensor in _training_set(config, data, device)]
+    if out is None:
+        return _epochs(config, model, optimizer, training_set)
+    start, history = _open_run(Path(out), config, data, model, optimizer, resume)
+    return _recorded_epochs(config, model, optimizer, training_set, Path(out), start, history)
+
+
+def _epochs(config, model, optimizer, training_set, start: int = 0) -> Iterator[dict]:
     for epoch in range(start, config.epochs):
-        record = _train_epoch(model, optimizer, images, labels, weights, config, epoch)
+        record = _train_epoch(model, optimizer, *training_set, config, epoch)
         if not record["loss"] < float("inf"):
-            kept = f"; the state after epoch {epoch - 1} is kept in {out}" if out is not None and epoch else ""
-            raise WorkError(f"loss: got {record['loss']} in epoch {epoch}, expected a finite number{kept}. Lower lr?")
-        if out is not None:
-            _save_state(out / "resume.safetensors", model, optimizer, epoch)
-            records.append_text(out / "train.jsonl", json.dumps(record) + "\n")
-            if epoch == config.epochs - 1:
-                records.save_weights(out / "weights.safetensors", model.state_dict())
-                (out / "resume.safetensors").unlink()
-        yield record if out is not None else {**record, "model": model}
+            raise WorkError(
+                f"loss: got {record['loss']} in epoch {epoch}, expected a finite number. "
+                "A run folder keeps the state after the epoch before; a lower lr may help."
+            )
+        yield {**record, "model": model}
+
+
+def _recorded_epochs(config, model, optimizer, training_set, out: Path, start: int, history) -> Iterator[dict]:
+    yield from history
+    for record in _epochs(config, model, optimizer, training_set, start):
+        del record["model"]
+        _save_state(out / "resume.safetensors", model, optimizer, record["epoch"])
+        records.append_text(out / "train.jsonl", json.dumps(record) + "\n")
+        if record["epoch"] == config.epochs - 1:
+            records.save_weights(out / "weights.safetensors", model.state_dict())
+            (out / "resume.safetensors").unlink()
+        yield record
 
 
 def _train_epoch(model, optimizer, images, labels, weights, config: TrainConfig, epoch: int) -> dict:

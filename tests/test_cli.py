@@ -1,0 +1,216 @@
+"""The command line from outside: output shapes, exit codes, one sentence for every mistake."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from rslab import records
+
+
+def rslab(*arguments, cwd=None, code=0):
+    """Run the command in a process of its own; returns (stdout, stderr)."""
+    command = [sys.executable, "-m", "rslab", *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr
+
+
+def call(monkeypatch, capsys, *arguments):
+    """The same in this process, for the many cases that a process each would make slow."""
+    from rslab.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["rslab", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    out, err = capsys.readouterr()
+    return stop.value.code, out, err
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A small run on digits: trained for two epochs, five images certified with n = 100."""
+    folder = tmp_path_factory.mktemp("cli") / "small"
+    out, _ = rslab("train", "--epochs", 2, "--out", folder)
+    assert out.strip() == str(folder)
+    rslab("certify", folder, "--n0", 10, "--n", 100, "--max", 5)
+    return folder
+
+
+def test_train_leaves_a_run_folder(run):
+    assert {"config.json", "weights.safetensors", "train.jsonl"} <= {file.name for file in run.iterdir()}
+    config = records.read_json(run / "config.json")
+    assert config["train"]["epochs"] == 2 and config["train"]["dataset"] == "digits"
+    assert config["torch"] == torch.__version__ and len(config["data_checksum"]) == 64
+
+
+def test_certify_writes_the_columns_of_the_field(run):
+    lines = (run / "certify.tsv").read_text().splitlines()
+    assert lines[0].split("\t") == "idx label predict radius correct time count_a n n0 alpha".split()
+    assert len(lines) == 6
+
+
+def test_certify_again_needs_resume_and_then_adds_only_what_is_missing(run, monkeypatch, capsys):
+    before = (run / "certify.tsv").read_text()
+    again = ("certify", run, "--n0", 10, "--n", 100, "--max", 7)
+    code, _, err = call(monkeypatch, capsys, *again)
+    assert code == 2 and "--resume" in err
+    assert (run / "certify.tsv").read_text() == before
+    assert call(monkeypatch, capsys, *again, "--resume")[0] == 0
+    after = (run / "certify.tsv").read_text()
+    assert after.startswith(before) and len(after.splitlines()) == 8
+
+
+def test_attack_writes_the_prediction_log(run, tmp_path):
+    log = tmp_path / "attack.tsv"
+    options = ("--steps", 2, "--samples", 2, "--n", 100, "--max", 3, "--skip", 2)
+    out, _ = rslab("attack", run, *options, "--out", log)
+    table = pd.read_csv(log, sep="\t")
+    assert list(table.columns) == "idx label predict basePredict correct time".split()
+    assert list(table.idx) == [0, 2, 4]
+    assert "g correct on" in out
+
+
+@pytest.mark.parametrize("attack", ["pgd", "ddn", "fgsm"])
+@pytest.mark.parametrize("objective", ["smoothadv", "naive", "base"])
+def test_every_attack_and_objective_runs(run, tmp_path, monkeypatch, capsys, attack, objective):
+    options = ("--attack", attack, "--objective", objective, "--steps", 2, "--samples", 2, "--n", 50, "--max", 1)
+    assert call(monkeypatch, capsys, "attack", run, *options, "--out", tmp_path / "a.tsv")[0] == 0
+
+
+@pytest.mark.parametrize("bound", ["clopper-pearson", "two-class", "hoeffding", "bernstein"])
+def test_every_bound_certifies(run, tmp_path, monkeypatch, capsys, bound):
+    log = tmp_path / "log.tsv"
+    assert call(monkeypatch, capsys, "certify", run, "--bound", bound, "--n", 500, "--max", 2, "--out", log)[0] == 0
+    assert len(records.read_log(log)) == 2
+    assert records.read_json(log.with_suffix(".json"))["bound"] == bound
+
+
+def test_table_formats(run, monkeypatch, capsys):
+    for fmt, begin in (("text", "model"), ("markdown", "| model"), ("csv", "model,"), ("latex", r"\begin{tabular}")):
+        code, out, _ = call(monkeypatch, capsys, "table", run, "--format", fmt, "--radii", "0,0.5")
+        assert code == 0 and out.startswith(begin)
+
+
+def test_sigma_other_than_in_training_is_allowed_said_and_recorded(run, tmp_path, monkeypatch, capsys):
+    log = tmp_path / "other.tsv"
+    code, _, err = call(monkeypatch, capsys, "certify", run, "--sigma", 0.5, "--n", 50, "--max", 1, "--out", log)
+    assert code == 0 and "0.25 in training" in err
+    assert records.read_json(log.with_suffix(".json"))["sigma"] == 0.5
+
+
+def test_too_few_votes_are_announced_before_sampling(run, tmp_path, monkeypatch, capsys):
+    log = tmp_path / "few.tsv"
+    code, _, err = call(monkeypatch, capsys, "certify", run, "--n", 9, "--max", 1, "--out", log)
+    assert code == 0 and "cannot certify anything" in err
+    assert records.read_log(log).predict.tolist() == [-1]
+
+
+def test_a_published_checkpoint_is_certified(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("torchvision")
+    from rslab.data import data_root
+    from rslab.models import build_model
+
+    if not (data_root() / "cifar-10-batches-py").is_dir():
+        pytest.skip("CIFAR-10 is not under RSLAB_DATA")
+    torch.manual_seed(0)
+    state = {f"1.module.{k[2:]}": v for k, v in build_model("resnet20", "cifar10", 10).state_dict().items()}
+    checkpoint = tmp_path / "checkpoint.pth.tar"
+    torch.save({"arch": "cifar_resnet20", "state_dict": state, "epoch": 1}, checkpoint)
+    log = tmp_path / "log.tsv"
+    options = ("--sigma", 0.25, "--n", 20, "--n0", 5, "--max", 2, "--out", log)
+    code, _, err = call(monkeypatch, capsys, "certify", checkpoint, *options)
+    assert code == 0 and "Normalization" in err
+    assert len(records.read_log(log)) == 2
+
+
+# command, part of the sentence, and the files that may not appear
+MISTAKES = [
+    ("train --sigma 0", "sigma: got 0.0"),
+    ("train --sigma nan", "sigma: got nan"),
+    ("train --dataset imaginary", "dataset: got 'imaginary'"),
+    ("train --method imaginary", "method: got 'imaginary'"),
+    ("train --arch imaginary", "arch: got 'imaginary'"),
+    ("train --arch resnet50", "arch: got 'resnet50'"),
+    ("train --epsilon -1 --method smoothadv", "epsilon: got -1.0"),
+    ("train --seed 5000", "seed: got 5000"),
+    ("train --attack ddn --norm linf", "norm: got 'linf'"),
+    ("train --pretrained nowhere", "nowhere: got no config.json"),
+    ("train --unlabelled mnist", "unlabelled: got 'mnist'"),
+    ("train --device quantum", "device: got 'quantum'"),
+    ("certify RUN --alpha 0", "alpha: got 0.0"),
+    ("certify RUN --alpha 1", "alpha: got 1.0"),
+    ("certify RUN --n 0", "n: got 0"),
+    ("certify RUN --n0 0", "n0: got 0"),
+    ("certify RUN --sigma -1", "sigma: got -1.0"),
+    ("certify RUN --bound imaginary", "bound: got 'imaginary'"),
+    ("certify RUN --skip 0", "skip: got 0"),
+    ("certify nowhere", "nowhere, which does not exist"),
+    ("certify .", "got no config.json"),
+    ("attack RUN --attack imaginary", "attack: got 'imaginary'"),
+    ("attack RUN --restarts 0", "restarts: got 0"),
+    ("attack RUN --epsilon -0.5", "epsilon: got -0.5"),
+    ("attack RUN --attack ddn --norm linf", "norm: got 'linf'"),
+    ("attack RUN --samples 0", "samples: got 0"),
+    ("attack RUN --target-class 10", "target: got 10"),
+    ("table nowhere", "nowhere, which does not exist"),
+    ("table .", "holds no certification log"),
+    ("table RUN --radii 1,x", "radii: got '1,x'"),
+    ("table RUN --format imaginary", "format: got 'imaginary'"),
+    ("reproduce imaginary", "plan: got"),
+    ("bench imaginary", "what: got 'imaginary'"),
+    ("data imaginary", "dataset: got 'imaginary'"),
+    ("imaginary", "No such command"),
+    ("certify RUN --n many", "--n"),
+]
+
+
+@pytest.mark.parametrize(("command", "sentence"), MISTAKES, ids=[command for command, _ in MISTAKES])
+def test_a_mistake_is_one_sentence_and_writes_nothing(run, tmp_path, monkeypatch, capsys, command, sentence):
+    monkeypatch.chdir(tmp_path)
+    words = [str(run) if word == "RUN" else word for word in command.split()]
+    before = {file: file.read_bytes() for file in run.iterdir()}
+    if "RUN" in command and words[0] in ("certify", "attack"):
+        words += ["--out", "new.tsv"]
+    code, out, err = call(monkeypatch, capsys, *words)
+    assert code == 2 and out == ""
+    *_, last = err.strip().splitlines()
+    assert last.startswith("rslab: ") and sentence in last
+    assert list(Path().iterdir()) == []
+    assert {file: file.read_bytes() for file in run.iterdir()} == before
+
+
+def test_broken_files_are_refused_in_one_sentence(run, tmp_path, monkeypatch, capsys):
+    whole = (run / "certify.tsv").read_text()
+    broken = {
+        "torn": whole[:-25],
+        "foreign": "a,b\n1,2\n",
+        "nan": whole.replace("0.0\t", "nan\t", 1)
+        if "0.0\t" in whole
+        else whole + "9\t1\t1\tnan\t1\t0:00:01\t1\t1\t1\t0.1\n",
+        "twice": whole + whole.splitlines()[1] + "\n",
+    }
+    for name, text in broken.items():
+        (tmp_path / name).write_text(text)
+        code, out, err = call(monkeypatch, capsys, "table", tmp_path / name)
+        assert (code, out) == (2, ""), name
+        assert err.startswith(f"rslab: {tmp_path / name}: got") and err.count("\n") == 1
+
+
+def test_missing_data_is_one_sentence_that_names_the_variable(tmp_path, monkeypatch, capsys):
+    import torchvision.datasets.utils as utils
+
+    def no_network(*_, **__):
+        raise OSError("no network here")
+
+    monkeypatch.setenv("RSLAB_DATA", str(tmp_path / "data"))
+    for name in ("download_url", "_urlretrieve"):
+        if hasattr(utils, name):
+            monkeypatch.setattr(utils, name, no_network)
+    code, _, err = call(monkeypatch, capsys, "train", "--dataset", "cifar10", "--out", tmp_path / "run")
+    assert code == 1 and "RSLAB_DATA" in err and err.count("\n") == 1
+    assert not (tmp_path / "run").exists()

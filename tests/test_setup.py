@@ -1,0 +1,89 @@
+"""The set-up holds together: one list of dependencies, one way to run things."""
+
+import re
+import subprocess
+import tomllib
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def names(requirements):
+    return {re.match(r"[\w.-]+", requirement)[0].lower() for requirement in requirements}
+
+
+def test_environment_yml_only_points_to_pyproject(project):
+    lines = [line.strip() for line in (ROOT / "environment.yml").read_text().splitlines()]
+    assert "- -e .[test]" in lines
+    # The conda packages are Python and pip alone: every other dependency comes from pyproject.
+    conda = lines[lines.index("dependencies:") + 1 : lines.index("- pip:")]
+    assert sorted(re.match(r"- (\w+)", line)[1] for line in conda) == ["pip", "python"]
+    assert f"- python {project['requires-python']}" in conda
+    assert lines[lines.index("channels:") + 1] == "- conda-forge"
+
+
+def test_installed_package_needs_what_pyproject_lists(project):
+    declared = [r for r in requires("rslab") if "extra ==" not in r]
+    assert names(declared) == names(project["dependencies"])
+
+
+def test_every_import_of_the_package_is_a_declared_dependency(project):
+    import ast
+    import sys
+
+    imported = set()
+    for file in (ROOT / "rslab").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module.split(".")[0])
+    modules = {"sklearn": "scikit-learn"}
+    foreign = {modules.get(m, m) for m in imported - set(sys.stdlib_module_names) - {"rslab"}}
+    assert foreign <= names(project["dependencies"])
+    assert foreign >= {"torch", "numpy", "scipy", "pandas", "typer"}
+
+
+def test_readme_gives_a_reason_for_every_dependency(project):
+    readme = (ROOT / "README.md").read_text()
+    table = readme[readme.index("| dependency |") :]
+    listed = set(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE))
+    assert listed == names(project["dependencies"]) | names(project["optional-dependencies"]["test"])
+
+
+def test_ci_calls_the_test_command_of_the_readme():
+    assert "\nmake test\n" in (ROOT / ".ci" / "run").read_text()
+    assert "make test" in (ROOT / "README.md").read_text()
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+
+
+def test_no_file_of_the_package_is_over_400_lines():
+    for file in (ROOT / "rslab").glob("*.py"):
+        assert len(file.read_text().splitlines()) <= 400, file
+
+
+def test_make_sets_up_when_pyproject_is_newer(tmp_path):
+    """`make -n` (no action) says that a target would install when .venv is absent or out of date."""
+    for name in ("Makefile", "pyproject.toml"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+
+    def planned():
+        return subprocess.run(["make", "-n", "demo"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    assert "-m venv .venv" in planned() and "rslab demo" in planned()
+    ready = tmp_path / ".venv" / "ready"
+    ready.parent.mkdir()
+    ready.touch()
+    assert "-m venv .venv" not in planned()
+    import os
+
+    os.utime(ready, (0, 0))
+    assert "-m venv .venv" in planned()
