@@ -91,6 +91,75 @@ def _first_half(probability: Callable[[float], float], sigma: float) -> float:
     return float(brentq(lambda r: probability(r) - 0.5, 0.0, high, xtol=1e-12))
 
 
+@dataclass(frozen=True)
+class StepClassifier:
+    """F_y on the line, constant between `edges`: G_y and both objectives are sums of Φ's.
+
+    values[i] holds from edges[i − 1] to edges[i]; class 1 is y, its base classifier F.
+    """
+
+    edges: tuple[float, ...]
+    values: tuple[float, ...]  # one more than the edges, in (0, 1)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        values = torch.tensor(self.values, dtype=x.dtype)
+        place = torch.bucketize(x.flatten(1)[:, 0].contiguous(), torch.tensor(self.edges, dtype=x.dtype))
+        return torch.stack((torch.log1p(-values), values.log()), 1)[place]
+
+    def _expectation(self, values, x: float, sigma: float) -> float:
+        below = norm.cdf([(edge - x) / sigma for edge in self.edges])
+        return float(sum(v * (b - a) for v, a, b in zip(values, (0, *below), (*below, 1), strict=True)))
+
+    def _slope(self, values, x: float, sigma: float) -> float:
+        density = norm.pdf([(edge - x) / sigma for edge in self.edges]) / sigma
+        return float(sum(d * (b - a) for d, a, b in zip(density, values, values[1:], strict=False)))
+
+    def probability(self, x: float, sigma: float) -> float:
+        """G_y(x) = E F_y(x + δ)."""
+        return self._expectation(self.values, x, sigma)
+
+    def vote(self, x: float, sigma: float) -> float:
+        """P(F_y(x + δ) > ½), the probability that the hard f answers y."""
+        return self._expectation([float(v > 0.5) for v in self.values], x, sigma)
+
+    def naive_loss(self, x: float, sigma: float) -> float:
+        """E[−log F_y(x + δ)]; SmoothAdv's loss is −log of `probability`."""
+        return self._expectation([-math.log(v) for v in self.values], x, sigma)
+
+    def naive_slope(self, x: float, sigma: float) -> float:
+        return self._slope([-math.log(v) for v in self.values], x, sigma)
+
+    def smoothadv_slope(self, x: float, sigma: float) -> float:
+        return -self._slope(self.values, x, sigma) / self.probability(x, sigma)
+
+
+# A narrow region of confident error at −0.6, a wide one of mild error right of 0.5. Seen
+# from 0 the naive objective is drawn to the first, where G rises; SmoothAdv to the second.
+STEP_TOY = StepClassifier(edges=(-0.7, -0.5, 0.5), values=(0.99, 1e-9, 0.99, 0.05))
+
+
+@dataclass(frozen=True)
+class SmoothToy:
+    """The same trap with a gradient: log-odds z = lg .99 − A e^{−((t + .7)/.06)²/2} − B s((⟨u, x⟩ − .25)/.1).
+
+    t is the first coordinate, u the unit vector at `angle` degrees from its axis (not used in
+    one dimension), s the sigmoid; A and B bring F_y down to 1e-12 and 0.1. Logits are (0, z).
+    """
+
+    angle: float = 0.0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        flat = x.flatten(1)
+        t, along = flat[:, 0], flat[:, 0]
+        if flat.shape[1] > 1:
+            turn = math.radians(self.angle)
+            along = math.cos(turn) * t + math.sin(turn) * flat[:, 1]
+        top, narrow, wide = (math.log(p / (1 - p)) for p in (0.99, 1e-12, 0.1))
+        z = top - (top - narrow) * torch.exp(-(((t + 0.7) / 0.06) ** 2) / 2)
+        z = z - (top - wide) * torch.sigmoid((along - 0.25) / 0.1)
+        return torch.stack((torch.zeros_like(z), z), dim=1)
+
+
 def stein_gradient(
     h: Callable[[Tensor], Tensor],
     x: Tensor,
