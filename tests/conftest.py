@@ -30,9 +30,9 @@ def digits_test():
 
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory, digits) -> Path:
-    """The run folder of a Gaussian classifier of the digits: σ = 0.25, 10 epochs."""
+    """The run folder of a Gaussian classifier of the digits: σ = 0.25, 8 epochs."""
     folder = tmp_path_factory.mktemp("runs") / "gaussian"
-    for _ in train(TrainConfig(method="gaussian", sigma=0.25, epochs=10), folder, data=digits):
+    for _ in train(TrainConfig(method="gaussian", sigma=0.25, epochs=8), folder, data=digits):
         pass
     return folder
 

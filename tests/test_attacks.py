@@ -1,0 +1,355 @@
+"""Attacks against a half-space, closed forms, plain loops of the published algorithms, and hostile models."""
+
+import math
+
+import pytest
+import torch
+from helpers import normal, uniform
+from torch import nn
+
+from rslab import attacks
+from rslab.attacks import cross_entropy, ddn, fgsm, margin, pgd, project, stein_gradients
+from rslab.errors import InputError
+from rslab.smoothing import log_mean_probs
+from rslab.theory import Halfspace
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def distances(x, adversarial, norm="l2") -> torch.Tensor:
+    delta = (adversarial.double() - x.double()).flatten(1)
+    return delta.norm(dim=1) if norm == "l2" else delta.abs().amax(1)
+
+
+def random_network(seed: int, pixels: int, classes: int = 4) -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Flatten(), nn.Linear(pixels, 16), nn.Tanh(), nn.Linear(16, classes)).eval()
+
+
+class Recorder:
+    """A callable that keeps the images and the loss of every call."""
+
+    def __init__(self, f, y):
+        self.f, self.y, self.images, self.losses = f, y, [], []
+
+    def __call__(self, x):
+        scores = self.f(x)
+        self.images.append(x.detach().clone())
+        self.losses.append(cross_entropy(scores.detach(), self.y))
+        return scores
+
+
+# -- the half-space: certified radius ≤ true distance ≤ attack's distance ------------------
+
+TRUE = torch.tensor([0.1, 0.25, 0.4])
+
+
+@pytest.fixture
+def halfspace():
+    """A half-space and three grey-blue images at the distances TRUE inside it, far from the box."""
+    classifier = Halfspace(normal(48, seed=2), 0.0)
+    x = 0.5 + 0.02 * normal(3, 3, 4, 4, seed=3)
+    unit = classifier.normal / classifier.normal.norm()
+    x = x + ((TRUE - classifier.distance(x))[:, None] * unit).view_as(x)
+    return classifier, x, torch.ones(3, dtype=torch.long)
+
+
+def test_ddn_finds_the_distance_of_a_halfspace(halfspace):
+    classifier, x, y = halfspace
+    adversarial = ddn(classifier, x, y, steps=100)
+    found = distances(x, adversarial)
+    assert (classifier(adversarial).argmax(1) == 0).all()
+    assert (found >= TRUE).all() and (found <= 1.05 * TRUE).all()
+
+
+def least_epsilon_of_pgd(succeeds) -> float:
+    low, high = 0.0, 1.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        low, high = (low, middle) if succeeds(middle) else (middle, high)
+    return high
+
+
+def test_pgd_succeeds_just_beyond_the_distance_of_a_halfspace(halfspace):
+    classifier, x, y = halfspace
+    for i, distance in enumerate(TRUE.tolist()):
+        image, label = x[i : i + 1], y[i : i + 1]
+
+        def succeeds(epsilon, image=image, label=label):
+            return int(classifier(pgd(classifier, image, label, epsilon, steps=10)).argmax(1)) == 0
+
+        assert distance * (1 - 1e-5) <= least_epsilon_of_pgd(succeeds) <= 1.05 * distance
+
+
+def test_attacks_on_the_smoothed_halfspace_find_the_same_distance(halfspace):
+    """Judged by g itself, which is the same half-space for every σ."""
+    classifier, x, y = halfspace
+    noise = normal(64, *x.shape, seed=8) * 0.25
+
+    def smoothed(z):
+        return log_mean_probs(classifier, z, noise)
+
+    for i, distance in enumerate(TRUE.tolist()):
+        inside = pgd(smoothed, x, y, 0.999 * distance, steps=10)
+        beyond = pgd(smoothed, x, y, 1.05 * distance, steps=10)
+        assert classifier(inside)[i].argmax() == 1 and classifier(beyond)[i].argmax() == 0
+
+
+# -- closed forms --------------------------------------------------------------------------
+
+
+def linear(x):
+    """Three classes, linear in the 12 pixels."""
+    return x.flatten(1) @ normal(12, 3, seed=5)
+
+
+def linear_gradient(x, y) -> torch.Tensor:
+    """Of the cross-entropy: W (p − e_y)."""
+    p = linear(x).softmax(1) - nn.functional.one_hot(y, 3)
+    return (p @ normal(12, 3, seed=5).T).view_as(x)
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_fgsm_is_one_step_of_length_epsilon_along_the_gradient(targeted):
+    x, y = uniform(6, 3, 2, 2), torch.tensor([0, 1, 2, 0, 1, 2])
+    gradient = linear_gradient(x, y) * (-1 if targeted else 1)
+    expected = (x + 0.1 * gradient.sign()).clamp(0, 1)
+    assert torch.allclose(fgsm(linear, x, y, 0.1, targeted=targeted), expected, atol=1e-6)
+    length = gradient.flatten(1).norm(dim=1)[:, None, None, None]
+    expected = (x + 0.1 * gradient / length).clamp(0, 1)
+    assert torch.allclose(fgsm(linear, x, y, 0.1, norm="l2", targeted=targeted), expected, atol=1e-6)
+
+
+def test_pgd_linf_reaches_the_best_corner_of_a_linear_model():
+    w = normal(12, seed=6)
+    x, y = uniform(6, 3, 2, 2), torch.ones(6, dtype=torch.long)
+    corner = (x - 0.2 * w.sign().view(3, 2, 2)).clamp(0, 1)
+    assert torch.allclose(pgd(Halfspace(w, 0.0), x, y, 0.2, norm="linf"), corner, atol=1e-6)
+
+
+def test_projection_is_the_nearest_point_of_the_ball_then_of_the_box():
+    x = torch.full((1, 1, 1, 2), 0.5)
+    delta = torch.tensor([3.0, 4.0]).view(1, 1, 1, 2)
+    assert project(x, delta, 0.25).flatten().tolist() == pytest.approx([0.65, 0.7], abs=1e-6)
+    assert project(x, delta, 0.25, "linf").flatten().tolist() == pytest.approx([0.75, 0.75], abs=1e-6)
+    assert project(x, delta, 10.0).flatten().tolist() == [1.0, 1.0]
+    assert torch.equal(project(x, delta / 100, 0.25), x + delta / 100)
+
+
+def test_losses_are_the_written_formulas():
+    scores, y = torch.tensor([[2.0, 1.0, 0.0], [0.0, 5.0, 6.0]]), torch.tensor([0, 1])
+    assert torch.allclose(cross_entropy(scores, y), nn.functional.cross_entropy(scores, y, reduction="none"))
+    assert margin(scores, y).tolist() == [-1.0, 1.0]
+
+
+def test_margin_still_has_a_gradient_where_the_cross_entropy_is_flat():
+    certain = Halfspace(torch.full((4,), 1000.0), -1500.0)  # ±500 at x: softmax is exactly 0 and 1 in float32
+    x, y = torch.full((1, 1, 2, 2), 0.5), torch.tensor([1])
+    assert torch.equal(pgd(certain, x, y, 0.5), x)
+    attacked = pgd(certain, x, y, 0.5, objective=margin)
+    assert certain(attacked).argmax(1) == 0 and margin(certain(attacked), y) > 0
+
+
+def test_targeted_attacks_reach_the_named_class():
+    network, x = random_network(3, 16), uniform(8, 1, 4, 4)
+    target = (network(x).argmin(1)).clone()
+    for attack in (pgd, ddn):
+        adversarial = attack(network, x, target, 4.0, targeted=True, steps=60)
+        assert (network(adversarial).argmax(1) == target).float().mean() > 0.5
+        assert (cross_entropy(network(adversarial), target) <= cross_entropy(network(x), target)).all()
+
+
+# -- what is kept -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", attacks.NORMS)
+def test_pgd_returns_the_best_of_all_its_iterates(norm):
+    x, y = uniform(8, 1, 4, 4), torch.arange(8) % 4
+    recorder = Recorder(random_network(1, 16), y)
+    adversarial = pgd(recorder, x, y, 1.0, steps=7, step_size=3.0, norm=norm, restarts=3, generator=seeded())
+    losses = torch.stack(recorder.losses)
+    assert len(losses) == 3 * 8
+    assert torch.equal(cross_entropy(recorder.f(adversarial), y), losses.amax(0))
+    assert (losses.amax(0) > losses[-1]).any()  # the last one would not have done
+
+
+def test_pgd_can_keep_the_last_iterate_without_scoring_it():
+    x, y = uniform(8, 1, 4, 4), torch.arange(8) % 4
+    recorder = Recorder(random_network(1, 16), y)
+    pgd(recorder, x, y, 1.0, steps=7, step_size=3.0)
+    scored, last = recorder, recorder.images[-1]
+    recorder = Recorder(scored.f, y)
+    assert torch.equal(pgd(recorder, x, y, 1.0, steps=7, step_size=3.0, keep="last"), last)
+    assert len(recorder.images) == 7
+
+
+def test_restarts_are_never_worse_and_sometimes_better():
+    network, x, y = random_network(4, 16), uniform(40, 1, 4, 4), torch.arange(40) % 4
+    once = pgd(network, x, y, 1.0, steps=3, random_start=True, generator=seeded(1))
+    often = pgd(network, x, y, 1.0, steps=3, random_start=True, restarts=5, generator=seeded(1))
+    gain = cross_entropy(network(often), y) - cross_entropy(network(once), y)
+    assert (gain >= 0).all() and (gain > 0).any()
+
+
+def test_ddn_returns_the_nearest_adversarial_iterate_or_else_the_highest_loss():
+    network = random_network(1, 16).requires_grad_(False)
+    x, y = uniform(8, 1, 4, 4), network(uniform(8, 1, 4, 4)).argmax(1)
+    for epsilon in (0.05, 10.0):
+        recorder = Recorder(network, y)
+        adversarial = ddn(recorder, x, y, epsilon, steps=15)
+        for i in range(8):
+            seen = [images[i : i + 1] for images in recorder.images]
+            fooled = [image for image in seen if recorder.f(image).argmax(1) != y[i]]
+            if fooled:
+                nearest = min(float(distances(x[i : i + 1], image)) for image in fooled)
+                assert float(distances(x[i : i + 1], adversarial[i : i + 1])) == pytest.approx(nearest, abs=1e-6)
+            else:
+                highest = max(float(losses[i]) for losses in recorder.losses)
+                assert float(cross_entropy(recorder.f(adversarial), y)[i]) == pytest.approx(highest, abs=1e-6)
+    assert (recorder.f(adversarial).argmax(1) != y).all()  # within 10 each is found
+
+
+def test_ddn_leaves_an_image_that_is_misclassified_already():
+    network, x = random_network(1, 16), uniform(8, 1, 4, 4)
+    assert torch.equal(ddn(network, x, (network(x).argmax(1) + 1) % 4), x)
+
+
+# -- never beyond ε, whatever the model ----------------------------------------------------
+
+
+def broken_gradient(x):
+    """Finite values, NaN gradient: the derivative of √ at 0."""
+    root = (x * 0).flatten(1).sum(1).sqrt()
+    return torch.stack((x.flatten(1).sum(1) + root, -x.flatten(1).sum(1)), 1)
+
+
+MODELS = {
+    **{f"network {seed}": random_network(seed, 48) for seed in range(6)},
+    "constant": lambda x: x.flatten(1).sum(1, keepdim=True) * torch.zeros(1, 4),
+    "huge": lambda x: x.flatten(1)[:, :4] * 1e30,
+    "tiny gradient": lambda x: x.flatten(1)[:, :4] * 1e-30,
+    "NaN gradient": broken_gradient,
+    "NaN": lambda x: x.flatten(1)[:, :4] * math.nan,
+}
+ATTACKS = {
+    "pgd": pgd,
+    "pgd last": lambda *a, **k: pgd(*a, keep="last", random_start=True, generator=seeded(), **k),
+    "pgd restarts": lambda *a, **k: pgd(*a, restarts=3, step_size=100.0, generator=seeded(), **k),
+    "pgd margin": lambda *a, **k: pgd(*a, objective=margin, **k),
+    "fgsm": lambda *a, steps, **k: fgsm(*a, **k),
+    "ddn": ddn,
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("model", MODELS)
+def test_no_attack_leaves_the_ball_the_box_or_a_graph(model, attack):
+    images = uniform(9, 3, 4, 4, seed=4)
+    images[0], images[1] = 0.0, 1.0
+    images[2] = images[2].round()
+    for norm in ("l2", "linf") if attack != "ddn" else ("l2",):
+        for number, epsilon in enumerate((0.0, 1e-9, 1e-7, 0.03, 0.1, 0.7, 100.0)):
+            x = images[:1] if number == 3 else images  # a batch of one, too
+            y = torch.arange(len(x)) % 2
+            keywords = {} if attack == "ddn" else {"norm": norm}
+            adversarial = ATTACKS[attack](MODELS[model], x, y, epsilon, steps=4, **keywords)
+            assert adversarial.shape == x.shape and adversarial.dtype == x.dtype
+            assert not adversarial.requires_grad and adversarial.isfinite().all()
+            assert adversarial.min() >= 0 and adversarial.max() <= 1
+            assert (distances(x, adversarial, norm) <= epsilon).all(), (norm, epsilon)
+
+
+def test_a_zero_gradient_gives_no_step():
+    x, y = uniform(4, 1, 3, 3), torch.zeros(4, dtype=torch.long)
+    for attack in (pgd, fgsm, ddn):
+        assert torch.equal(attack(MODELS["constant"], x, y, 0.5), x)
+
+
+def test_a_nan_gradient_of_one_pixel_spares_the_others():
+    def partly(x):
+        score = x.flatten(1).sum(1) + (x[:, 0, 0, 0] * 0).sqrt()
+        return torch.stack((score, -score), 1)
+
+    x, y = torch.full((1, 1, 2, 2), 0.5), torch.tensor([0])
+    assert pgd(partly, x, y, 0.2, norm="linf").flatten().tolist() == pytest.approx([0.5, 0.3, 0.3, 0.3], abs=1e-5)
+
+
+@pytest.mark.parametrize("attack", ["pgd", "pgd margin", "fgsm", "ddn"])  # those without a random start
+def test_grey_images_and_one_alone_give_what_the_batch_gives(attack):
+    network, x, y = random_network(2, 16), uniform(5, 1, 4, 4), torch.arange(5) % 4
+    together = ATTACKS[attack](network, x, y, 0.5, steps=5)
+    alone = [ATTACKS[attack](network, x[i : i + 1], y[i : i + 1], 0.5, steps=5) for i in range(5)]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_the_weights_get_no_gradient_and_the_images_stay(attack):
+    network, x, y = random_network(2, 16), uniform(5, 1, 4, 4), torch.arange(5) % 4
+    before = x.clone()
+    ATTACKS[attack](network, x, y, 0.5, steps=3)
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert torch.equal(x, before) and not x.requires_grad
+
+
+def test_attacks_work_where_gradients_are_switched_off():
+    network, x, y = random_network(2, 16), uniform(5, 1, 4, 4), torch.arange(5) % 4
+    with torch.no_grad():
+        assert torch.equal(pgd(network, x, y, 0.5), pgd(network, x, y, 0.5))
+        assert not torch.equal(pgd(network, x, y, 0.5), x)
+
+
+# -- Stein ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("antithetic", [False, True])
+def test_stein_gradient_approximates_the_gradient_of_the_smoothed_loss(antithetic):
+    x, y = uniform(2, 3, 2, 2), torch.tensor([0, 1])
+    noise = normal(20_000, 2, 3, 2, 2, seed=3) * 0.5
+    wanted = x.clone().requires_grad_()
+    cross_entropy(log_mean_probs(linear, wanted, noise), y).sum().backward()
+    found = stein_gradients(linear, noise, 0.5, antithetic=antithetic)(x, y)
+    assert not found.requires_grad
+    error = (found - wanted.grad).flatten(1).norm(dim=1) / wanted.grad.flatten(1).norm(dim=1)
+    assert (error < 0.05).all()
+
+
+def test_stein_attacks_a_hard_classifier_that_has_no_gradient(halfspace):
+    classifier, x, y = halfspace
+
+    def hard(z):
+        return nn.functional.one_hot(classifier(z).argmax(1), 2) * 1000.0
+
+    noise = normal(2000, *x.shape, seed=8) * 0.25
+    gradient = stein_gradients(hard, noise, 0.25)
+    adversarial = pgd(lambda z: log_mean_probs(hard, z, noise) + 0 * z.sum(), x, y, 0.5, steps=5, gradient=gradient)
+    assert (classifier(adversarial).argmax(1) == 0).all()
+
+
+# -- bad input ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "call, name",
+    [
+        (lambda x, y: pgd(linear, x, y, -0.1), "epsilon"),
+        (lambda x, y: pgd(linear, x, y, math.nan), "epsilon"),
+        (lambda x, y: pgd(linear, x, y, 0.1, steps=0), "steps"),
+        (lambda x, y: pgd(linear, x, y, 0.1, restarts=0), "restarts"),
+        (lambda x, y: pgd(linear, x, y, 0.1, norm="l1"), "norm"),
+        (lambda x, y: pgd(linear, x, y, 0.1, keep="first"), "keep"),
+        (lambda x, y: pgd(linear, x, y, 0.1, keep="last", restarts=2), "keep"),
+        (lambda x, y: pgd(linear, x, y[:3], 0.1), "labels"),
+        (lambda x, y: fgsm(linear, x, y, -1.0), "epsilon"),
+        (lambda x, y: fgsm(linear, x, y, 0.1, norm="l0"), "norm"),
+        (lambda x, y: ddn(linear, x, y, -1.0), "epsilon"),
+        (lambda x, y: ddn(linear, x, y, steps=0), "steps"),
+        (lambda x, y: ddn(linear, x, y, gamma=1.0), "gamma"),
+        (lambda x, y: ddn(linear, x, y, initial_norm=-1.0), "initial_norm"),
+    ],
+)
+def test_bad_input_is_refused_by_name(call, name):
+    with pytest.raises(InputError, match=f"^{name}: got .*expected"):
+        call(uniform(4, 3, 2, 2), torch.zeros(4, dtype=torch.long))
