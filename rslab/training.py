@@ -185,7 +185,8 @@ def train(
     `data` replaces the training split of `config.dataset`.
     """
     data = data or load_dataset(config.dataset, "train")
-    model = _initial_model(config, data).to(device)
+    # channels-last is the layout that convolutions run fastest in, on CPU and GPU alike
+    model = _initial_model(config, data).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=config.lr,
