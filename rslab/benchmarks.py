@@ -15,9 +15,9 @@ import torch
 from rslab import attacks
 from rslab.config import TrainConfig
 from rslab.errors import check_choice, check_positive
+from rslab.losses import Step, frozen, smoothadv_loss
 from rslab.models import build_model, fold_batchnorm
 from rslab.smoothing import SmoothedClassifier, log_mean_probs
-from rslab.training import Step, frozen, smoothadv_loss
 
 SHAPES = {"cnn": ("digits", 1, 8), "resnet20": ("cifar10", 3, 32), "resnet110": ("cifar10", 3, 32)}
 

@@ -13,7 +13,8 @@ from rslab.data import LabeledImages
 from rslab.errors import InputError, WorkError
 from rslab.models import build_model
 from rslab.randomness import generator_for
-from rslab.training import LOSSES, Step, crop_and_flip, frozen, train, train_to_end
+from rslab.losses import LOSSES, Step, frozen
+from rslab.training import crop_and_flip, train, train_to_end
 
 SIGMA, EPSILON = 0.25, 0.3
 
@@ -261,7 +262,7 @@ def test_one_step_is_one_batch_with_all_its_copies(few):
     nn.functional.cross_entropy(expected((x + noise).flatten(0, 1)), y.repeat(3)).backward()
     trained = train_to_end(config, data=few)
     for before, after in zip(expected.parameters(), trained.parameters(), strict=True):
-        assert torch.allclose(after, before - 0.5 * before.grad, atol=1e-5)
+        assert float((after - (before - 0.5 * before.grad)).abs().max()) < 1e-4
 
 
 def test_epsilon_warms_up_linearly_to_its_full_size(few):

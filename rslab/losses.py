@@ -1,0 +1,156 @@
+"""The losses by which training methods differ: one function a method.
+
+A loss takes the model, images x (B, C, H, W), labels y (B,) and the `Step` (options,
+current ε, randomness) and returns the loss of each image (B,) and the scores (B, K) that
+it judged. `config.METHODS` says in a line what each computes.
+"""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rslab import attacks
+from rslab.config import TrainConfig
+from rslab.smoothing import log_mean_probs, mean_log_probs
+
+
+@dataclass
+class Step:
+    """What a loss needs beside the batch."""
+
+    config: TrainConfig
+    epsilon: float  # after warm-up
+    generator: torch.Generator
+
+    def noise(self, x: Tensor, samples: int) -> Tensor:
+        """δ₁ … δ_m ~ N(0, σ²I): (m, B, C, H, W)."""
+        return torch.randn(samples, *x.shape, device=x.device, generator=self.generator) * self.config.sigma
+
+    def attack(self, log_probs, x: Tensor, y: Tensor, objective=attacks.cross_entropy) -> Tensor:
+        c = self.config
+        if c.attack == "fgsm":
+            return attacks.fgsm(log_probs, x, y, self.epsilon, norm=c.norm, objective=objective)
+        if c.attack == "ddn":
+            return attacks.ddn(log_probs, x, y, self.epsilon, steps=c.steps, objective=objective)
+        # The step follows ε through the warm-up, unless it is given.
+        return attacks.pgd(
+            log_probs,
+            x,
+            y,
+            self.epsilon,
+            steps=c.steps,
+            step_size=c.step_size,
+            norm=c.norm,
+            objective=objective,
+            random_start=c.random_start,
+            keep="last",
+            generator=self.generator,
+        )
+
+
+@contextmanager
+def frozen(model: nn.Module):
+    """For the attack: batch norm in eval mode and no gradients for the weights."""
+    training = model.training
+    model.eval().requires_grad_(False)
+    try:
+        yield model
+    finally:
+        model.train(training).requires_grad_(True)
+
+
+def _nll(log_probs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """−log p_y, not normalised once more: a mean of log-probabilities sums to less than 1."""
+    return attacks.negative_log_likelihood(log_probs, y), log_probs
+
+
+def standard_loss(model, x, y, step):
+    return _nll(model(x).log_softmax(1), y)
+
+
+def gaussian_loss(model, x, y, step):
+    """Lecture 14, (8): E[−log F(x + δ)_y]."""
+    return _nll(mean_log_probs(model, x, step.noise(x, step.config.samples)), y)
+
+
+def smoothed_loss(model, x, y, step):
+    """Lecture 14, (9): −log E[F(x + δ)_y], by the plug-in estimator with m samples."""
+    return _nll(log_mean_probs(model, x, step.noise(x, step.config.samples)), y)
+
+
+def adversarial_loss(model, x, y, step):
+    """min–max training of f; `clean` mixes in the loss on the images themselves."""
+    with frozen(model):
+        adversarial = step.attack(model, x, y)
+    loss, scores = _nll(model(adversarial).log_softmax(1), y)
+    if step.config.clean:
+        loss = (1 - step.config.clean) * loss + step.config.clean * _nll(model(x).log_softmax(1), y)[0]
+    return loss, scores
+
+
+def combine1_loss(model, x, y, step):
+    """(1): a robust f and Gaussian augmentation at once."""
+    adversarial, scores = adversarial_loss(model, x, y, step)
+    gaussian, _ = gaussian_loss(model, x, y, step)
+    return (adversarial + gaussian) / 2, scores
+
+
+def combine2_loss(model, x, y, step):
+    """(2): first the adversarial example of f, then the noise."""
+    with frozen(model):
+        adversarial = step.attack(model, x, y)
+    return gaussian_loss(model, adversarial, y, step)
+
+
+def combine3_loss(model, x, y, step):
+    """(3): first the noise, then an adversarial example of f near each noisy copy.
+
+    Every copy gets a perturbation of its own, which is what tells (3) from (4): with
+    m = 1 the two are the same.
+    """
+    m = step.config.samples
+    noise = step.noise(x, m).flatten(0, 1)  # (m·B, C, H, W)
+    copies, labels = x.repeat(m, 1, 1, 1), y.repeat(m)
+    with frozen(model):
+        adversarial = step.attack(lambda z: model(z + noise), copies, labels)
+    loss, scores = _nll(model(adversarial + noise).log_softmax(1), labels)
+    return loss.unflatten(0, (m, -1)).mean(0), scores.unflatten(0, (m, -1)).mean(0)
+
+
+def _attack_under_noise(model, x, y, step, inner, outer):
+    """Attack `inner`, then take the loss of `outer` there, both on the same m noise samples."""
+    noise = step.noise(x, step.config.samples)
+    with frozen(model):
+        adversarial = step.attack(lambda z: inner(model, z, noise), x, y, attacks.negative_log_likelihood)
+    return _nll(outer(model, adversarial, noise), y)
+
+
+def naive_loss(model, x, y, step):
+    """log and mean swapped in the attack: an example that fools f under noise."""
+    return _attack_under_noise(model, x, y, step, mean_log_probs, mean_log_probs)
+
+
+def smoothadv_loss(model, x, y, step):
+    """SmoothAdv (Salman et al. 2019): attack G, then update at the example.
+
+    The published code updates on the mean cross-entropy of the copies
+    (`outer="mean-ce"`), the paper's formula on −log of their mean (`"log-mean"`).
+    """
+    outer = mean_log_probs if step.config.outer == "mean-ce" else log_mean_probs
+    return _attack_under_noise(model, x, y, step, log_mean_probs, outer)
+
+
+LOSSES: dict[str, Callable] = {
+    "standard": standard_loss,
+    "gaussian": gaussian_loss,
+    "smoothed": smoothed_loss,
+    "adversarial": adversarial_loss,
+    "combine1": combine1_loss,
+    "combine2": combine2_loss,
+    "combine3": combine3_loss,
+    "naive": naive_loss,
+    "smoothadv": smoothadv_loss,
+}
