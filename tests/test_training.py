@@ -1,4 +1,4 @@
-"""Every method's loss against the formula written out, and one epoch of each; how ε, η and pixels move."""
+"""The training loop: an epoch of each method, steps, schedules, augmentation, failures."""
 
 import math
 
@@ -7,16 +7,14 @@ import torch
 from helpers import normal, subset, uniform
 from torch import nn
 
-from rslab import attacks
 from rslab.config import METHODS, TrainConfig
 from rslab.data import LabeledImages
 from rslab.errors import InputError, WorkError
 from rslab.models import build_model
 from rslab.randomness import generator_for
-from rslab.losses import LOSSES, Step, frozen
 from rslab.training import crop_and_flip, train, train_to_end
 
-SIGMA, EPSILON = 0.25, 0.3
+SIGMA = 0.25
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -26,178 +24,6 @@ def seeded(seed: int = 0) -> torch.Generator:
 @pytest.fixture(scope="module")
 def few(digits) -> LabeledImages:
     return subset(digits, 48)
-
-
-# -- the losses by hand --------------------------------------------------------------------
-
-
-@pytest.fixture
-def model():
-    """Linear, three classes, so that batch norm plays no part: 12 pixels."""
-    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
-    with torch.no_grad():
-        network[1].weight.copy_(normal(3, 12, seed=5))
-        network[1].bias.copy_(normal(3, seed=6))
-    return network.train()
-
-
-X, Y = 0.5 + 0.1 * normal(4, 3, 2, 2, seed=7), torch.tensor([0, 1, 2, 0])
-
-
-def loss_of(model, method, samples=4, seed=3, **options) -> torch.Tensor:
-    """The loss of each image by the package: (B,)."""
-    config = TrainConfig(method=method, sigma=SIGMA, epsilon=EPSILON, samples=samples, steps=3, **options)
-    loss, scores = LOSSES[method](model, X, Y, Step(config, EPSILON, seeded(seed)))
-    assert loss.shape == (4,) and scores.shape == (4, 3) and loss.requires_grad
-    return loss.detach()
-
-
-def noise_of(samples=4, seed=3) -> torch.Tensor:
-    return torch.randn(samples, *X.shape, generator=seeded(seed)) * SIGMA
-
-
-def cross_entropies(model, copies) -> torch.Tensor:
-    """The cross-entropy of each copy by itself: (m, B, …) → (m, B)."""
-    return torch.stack([nn.functional.cross_entropy(model(copy), Y, reduction="none") for copy in copies]).detach()
-
-
-def probabilities(model, copies) -> torch.Tensor:
-    """p_y of each copy: (m, B)."""
-    return (-cross_entropies(model, copies)).exp()
-
-
-def ascent(loss) -> torch.Tensor:
-    """Three ℓ2 steps of 2.5 ε / 3 on `loss(x)`, in the ball and the box: plainly written PGD."""
-    x = X.clone()
-    for _ in range(3):
-        x.requires_grad_()
-        (gradient,) = torch.autograd.grad(loss(x).sum(), x)
-        step = gradient / gradient.flatten(1).norm(dim=1)[:, None, None, None] * 2.5 * EPSILON / 3
-        x = (X + (x.detach() - X + step).renorm(2, 0, EPSILON)).clamp(0, 1)
-    return x
-
-
-def losses_under(model, noise):
-    """−mean log F and −log mean F at x, as functions of x."""
-
-    def mean_log(x):
-        return -torch.stack([model(x + d).log_softmax(1) for d in noise]).mean(0)[range(4), Y]
-
-    def log_mean(x):
-        return -torch.stack([model(x + d).softmax(1) for d in noise]).mean(0)[range(4), Y].log()
-
-    return mean_log, log_mean
-
-
-def test_standard_is_the_cross_entropy(model):
-    assert torch.allclose(loss_of(model, "standard"), cross_entropies(model, [X])[0], atol=1e-6)
-
-
-def test_gaussian_is_the_mean_cross_entropy_of_the_noisy_copies(model):
-    expected = cross_entropies(model, X + noise_of()).mean(0)
-    assert torch.allclose(loss_of(model, "gaussian"), expected, atol=1e-5)
-
-
-def test_smoothed_is_minus_log_of_the_mean_probability(model):
-    expected = -probabilities(model, X + noise_of()).mean(0).log()
-    assert torch.allclose(loss_of(model, "smoothed"), expected, atol=1e-5)
-    assert (expected < loss_of(model, "gaussian")).all()
-
-
-@pytest.mark.parametrize("outer", ["mean-ce", "log-mean"])
-def test_smoothadv_attacks_g_and_updates_by_either_loss_on_the_same_noise(model, outer):
-    noise = noise_of()
-    _, log_mean = losses_under(model, noise)
-    copies = ascent(log_mean) + noise
-    by_mean_ce, by_log_mean = cross_entropies(model, copies).mean(0), -probabilities(model, copies).mean(0).log()
-    expected = by_mean_ce if outer == "mean-ce" else by_log_mean
-    assert torch.allclose(loss_of(model, "smoothadv", outer=outer), expected, atol=1e-4)
-    assert not torch.allclose(by_mean_ce, by_log_mean, atol=1e-3)
-
-
-def test_naive_attacks_the_mean_of_the_logs(model):
-    noise = noise_of()
-    mean_log, log_mean = losses_under(model, noise)
-    expected = cross_entropies(model, ascent(mean_log) + noise).mean(0)
-    assert torch.allclose(loss_of(model, "naive"), expected, atol=1e-4)
-    assert not torch.allclose(expected, cross_entropies(model, ascent(log_mean) + noise).mean(0), atol=1e-4)
-
-
-def attack_on_f(model) -> torch.Tensor:
-    return ascent(lambda x: nn.functional.cross_entropy(model(x), Y, reduction="none"))
-
-
-def test_adversarial_is_the_loss_at_the_attack_on_f_mixed_with_the_clean_one(model):
-    adversarial = cross_entropies(model, [attack_on_f(model)])[0]
-    assert torch.allclose(loss_of(model, "adversarial"), adversarial, atol=1e-4)
-    clean = cross_entropies(model, [X])[0]
-    expected = 0.75 * adversarial + 0.25 * clean
-    assert torch.allclose(loss_of(model, "adversarial", clean=0.25), expected, atol=1e-4)
-
-
-def test_combination_1_is_the_mean_of_adversarial_and_gaussian(model):
-    expected = (loss_of(model, "adversarial") + loss_of(model, "gaussian")) / 2
-    assert torch.allclose(loss_of(model, "combine1"), expected, atol=1e-6)
-
-
-def test_combination_2_adds_the_noise_after_the_attack_on_f(model):
-    expected = cross_entropies(model, attack_on_f(model) + noise_of()).mean(0)
-    assert torch.allclose(loss_of(model, "combine2"), expected, atol=1e-4)
-
-
-def test_combination_3_attacks_f_at_each_noisy_copy_by_itself(model):
-    noise = noise_of()
-    copies = torch.stack(
-        [ascent(lambda x, d=d: nn.functional.cross_entropy(model(x + d), Y, reduction="none")) + d for d in noise]
-    )
-    assert torch.allclose(loss_of(model, "combine3"), cross_entropies(model, copies).mean(0), atol=1e-4)
-
-
-def test_combinations_3_and_4_and_naive_are_one_with_a_single_noise_sample(model):
-    of_4 = loss_of(model, "smoothadv", samples=1)
-    assert torch.allclose(loss_of(model, "combine3", samples=1), of_4, atol=1e-5)
-    assert torch.allclose(loss_of(model, "naive", samples=1), of_4, atol=1e-5)
-
-
-def test_fgsm_training_takes_one_linf_step(model):
-    found = loss_of(model, "adversarial", attack="fgsm", norm="linf")
-    adversarial = attacks.fgsm(model, X, Y, EPSILON)
-    assert torch.allclose(found, cross_entropies(model, [adversarial])[0], atol=1e-6)
-
-
-def test_ddn_training_takes_the_loss_at_the_nearest_example(model):
-    found = loss_of(model, "adversarial", attack="ddn")
-    assert torch.allclose(found, cross_entropies(model, [attacks.ddn(model, X, Y, EPSILON, steps=3)])[0], atol=1e-5)
-    clean, right = cross_entropies(model, [X])[0], model(X).argmax(1) == Y
-    # What f gets wrong already is its own nearest adversarial example.
-    assert right.any() and (found[right] > clean[right]).all() and torch.allclose(found[~right], clean[~right])
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_every_loss_reaches_all_weights_and_leaves_the_model_as_it_was(method):
-    network = build_model("cnn", "digits", 10).train()
-    config = TrainConfig(method=method, sigma=SIGMA, epsilon=EPSILON, samples=2, steps=2)
-    x, y = uniform(6, 1, 8, 8), torch.arange(6)
-    loss, scores = LOSSES[method](network, x, y, Step(config, EPSILON, seeded()))
-    loss.mean().backward()
-    assert scores.shape == (6, 10) and loss.isfinite().all()
-    assert network.training
-    assert all(parameter.grad is not None for parameter in network.parameters())
-
-
-def test_the_attack_sees_batch_norm_in_eval_mode_and_frozen_restores():
-    network = build_model("cnn", "digits", 10).train()
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    with frozen(network) as inside:
-        assert not any(module.training for module in inside.modules())
-        assert not any(parameter.requires_grad for parameter in inside.parameters())
-        inside(uniform(4, 1, 8, 8))
-    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
-    assert all(module.training for module in network.modules())
-    assert all(parameter.requires_grad for parameter in network.parameters())
-    with pytest.raises(RuntimeError), frozen(network.eval()):
-        raise RuntimeError
-    assert not network.training and all(parameter.requires_grad for parameter in network.parameters())
 
 
 # -- one epoch of each ---------------------------------------------------------------------
@@ -261,8 +87,10 @@ def test_one_step_is_one_batch_with_all_its_copies(few):
     noise = torch.randn(3, *x.shape, generator=generator) * SIGMA
     nn.functional.cross_entropy(expected((x + noise).flatten(0, 1)), y.repeat(3)).backward()
     trained = train_to_end(config, data=few)
-    for before, after in zip(expected.parameters(), trained.parameters(), strict=True):
-        assert float((after - (before - 0.5 * before.grad)).abs().max()) < 1e-4
+    with torch.no_grad():
+        for before, after in zip(expected.parameters(), trained.parameters(), strict=True):
+            error = (after - (before - 0.5 * before.grad)).norm() / (0.5 * before.grad).norm()
+            assert error < 0.05  # channels-last rounds in another order, which may tip a ReLU at 0
 
 
 def test_epsilon_warms_up_linearly_to_its_full_size(few):
