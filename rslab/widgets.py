@@ -5,6 +5,7 @@ observers change the artists of one figure and write the PNG; nothing is sampled
 trained there. Votes are drawn once, with fixed noise, when the explorer is made.
 """
 
+import base64
 import io
 from functools import cache
 
@@ -29,6 +30,7 @@ from rslab.figures import (
     new_figure,
     plane_classes,
     plane_probabilities,
+    reduced,
     styled,
     two_pixel_classifier,
 )
@@ -65,6 +67,12 @@ class Explorer(widgets.VBox):
         """Move the artists to the sliders' values; return the numbers shown, as plain text."""
         raise NotImplementedError
 
+    def move(self, **values) -> "Explorer":
+        """Set sliders by name, as a hand would: `explorer.move(sigma=0.25).radius`."""
+        for name, value in values.items():
+            getattr(self, name).value = value
+        return self
+
     def _redraw(self, change=None) -> None:
         self.text.value = self.update()
         canvas = self.figure.canvas
@@ -78,7 +86,11 @@ class Explorer(widgets.VBox):
     def _repr_mimebundle_(self, **kwargs):
         # The picture beside the widget: a saved notebook shows it where no kernel runs.
         bundle = super()._repr_mimebundle_(**kwargs)
-        return {**bundle, "text/plain": self.text.value, "image/png": self.image.value}
+        return {
+            **bundle,
+            "text/plain": self.text.value,
+            "image/png": base64.b64encode(reduced(self.image.value)).decode(),
+        }
 
 
 def slider(label: str, options, value) -> widgets.SelectionSlider:

@@ -1,0 +1,119 @@
+"""The explorers without a kernel: a slider changes the picture, and the numbers obey the theory."""
+
+import base64
+import statistics
+import time
+
+import numpy as np
+import pytest
+
+from rslab import bounds, widgets
+
+
+@pytest.fixture(scope="module")
+def decision_map():
+    return widgets.DecisionMapExplorer()
+
+
+@pytest.fixture(scope="module")
+def bound_explorer():
+    return widgets.BoundExplorer()
+
+
+@pytest.fixture(params=["decision_map", "bound_explorer"])
+def explorer(request):
+    return request.getfixturevalue(request.param)
+
+
+def sliders(explorer):
+    return [child for child in explorer.children if isinstance(child, widgets.widgets.SelectionSlider)]
+
+
+def values(slider):
+    return [option[1] if isinstance(option, tuple) else option for option in slider.options]
+
+
+def test_every_slider_changes_the_picture_and_the_numbers(explorer):
+    for slider in sliders(explorer):
+        before, picture, line = slider.value, explorer.image.value, explorer.text.value
+        slider.value = next(value for value in values(slider) if value != before)
+        assert explorer.image.value != picture and bytes(explorer.image.value).startswith(b"\x89PNG")
+        assert explorer.text.value != line
+        slider.value = before
+        assert (explorer.image.value, explorer.text.value) == (picture, line)
+
+
+def test_slider_to_picture_is_quick(explorer, capsys):
+    seconds = []
+    slider = sliders(explorer)[0]
+    for value in values(slider) * 3:
+        start = time.perf_counter()
+        slider.value = value
+        seconds.append(time.perf_counter() - start)
+    with capsys.disabled():  # reported, not asserted: the machine may be busy
+        print(f"\n{type(explorer).__name__}: slider to picture {1000 * statistics.median(seconds):.0f} ms (median)")
+
+
+def test_the_size_on_screen_is_that_of_the_picture(explorer):
+    width, height = np.frombuffer(bytes(explorer.image.value)[16:24], ">u4")
+    assert (int(explorer.image.width), int(explorer.image.height)) == (width, height)
+
+
+def test_labels_fit_their_space(explorer):
+    for slider in sliders(explorer):
+        space = int(slider.style.description_width.removesuffix("px"))
+        assert 8 * len(slider.description) <= space  # 13 px Helvetica is narrower than 8 px a letter
+
+
+def test_a_saved_notebook_has_the_picture_and_the_numbers(explorer):
+    bundle = explorer._repr_mimebundle_()
+    assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+    assert bundle["text/plain"] == explorer.text.value
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+
+
+def test_g_is_constant_in_every_certified_disc(decision_map):
+    certified = 0
+    for sigma in widgets.SIGMAS[1::3]:
+        for pixel_1 in widgets.PLACES[::5]:
+            for pixel_2 in widgets.PLACES[::5]:
+                decision_map.move(sigma=sigma, pixel_1=pixel_1, pixel_2=pixel_2)
+                assert decision_map.disc_is_constant()
+                assert (decision_map.radius > 0) == (decision_map.lower > 0.5) == (decision_map.prediction >= 0)
+                assert decision_map.radius <= bounds.max_certified_radius(widgets.N, widgets.ALPHA, sigma) + 1e-9
+                certified += decision_map.prediction >= 0
+    assert certified > 50
+
+
+def test_votes_are_complete_and_drawn_once():
+    selected, counts = widgets.plane_votes()
+    assert (counts.sum(-1) == widgets.N).all()
+    assert selected.shape == counts.shape[:-1]
+    assert widgets.plane_votes()[1] is counts
+
+
+def test_the_radius_grows_with_votes_and_shrinks_with_care(bound_explorer):
+    bound_explorer.move(n=1000, alpha=0.001)
+    by_share = [bound_explorer.move(share=share).radius for share in widgets.SHARES]
+    assert by_share[0] == 0 and by_share == sorted(by_share)
+    assert bound_explorer.radius == pytest.approx(bound_explorer.cap)
+    bound_explorer.move(share=0.9)
+    by_n = [bound_explorer.move(n=n).radius for n in (10, 100, 1000, 1_000_000)]
+    assert by_n == sorted(by_n)
+    bound_explorer.move(n=1000)
+    by_alpha = [bound_explorer.move(alpha=alpha).radius for _, alpha in widgets.ALPHAS]
+    assert by_alpha == sorted(by_alpha, reverse=True)
+    assert bound_explorer.move(alpha=0.001).radius == pytest.approx(1.1145, abs=1e-4)
+
+
+def test_the_curve_goes_through_the_dot(bound_explorer):
+    bound_explorer.move(share=0.99, n=10_000, alpha=1e-4)
+    curve = widgets.bound_radii()
+    place = (bound_explorer.alpha.index, widgets.SIZES.index(10_000), widgets.SHARES.index(0.99))
+    assert curve[place] == pytest.approx(bound_explorer.radius)
+    assert curve[place[0], place[1], -1] == pytest.approx(bound_explorer.cap)
+
+
+def test_abstaining_is_said_in_words(bound_explorer, decision_map):
+    assert "ABSTAIN" in bound_explorer.move(share=0.5, n=1000).text.value
+    assert "ABSTAIN" in decision_map.move(sigma=0.5, pixel_1=0.4, pixel_2=0.5).text.value
