@@ -220,6 +220,8 @@ def _open_run(out: Path, config, data, model, optimizer, resume: bool) -> tuple[
         raise InputError(f"{name}: got {getattr(config, name)!r}, expected {getattr(found, name)!r} as {out} began.")
     if (checksum := records.read_json(out / "config.json")["data_checksum"]) != data.checksum:
         raise InputError(f"data: got checksum {data.checksum[:12]}…, expected {str(checksum)[:12]}… as {out} began.")
+    if (out / "train.jsonl").exists():
+        records.drop_torn_row(out / "train.jsonl")  # or the next record would be written behind it
     history = read_history(out)
     if (out / "weights.safetensors").exists():
         (out / "resume.safetensors").unlink(missing_ok=True)
