@@ -103,7 +103,7 @@ class TrainConfig:
             if key not in known:
                 raise InputError(f"{source}: got unknown key {key!r}, expected keys of TrainConfig.")
             if not _fits(value, known[key].type):
-                raise InputError(f"{source}: got {key} = {value!r}, expected {known[key].type}.")
+                raise InputError(f"{source}: got {key} = {value!r}, expected {_annotation(known[key].type)}.")
         if missing := known.keys() - values.keys():
             raise InputError(f"{source}: got no {min(missing)!r}, expected every key of TrainConfig.")
         return cls(**values)
@@ -114,7 +114,12 @@ _TYPES = {"str": str, "float": (int, float), "int": int, "bool": bool, "None": t
 
 def _fits(value, annotation) -> bool:
     """Whether a JSON value has the annotated type (`float | None` …); True is no number here."""
-    names = [part.strip() for part in getattr(annotation, "__name__", str(annotation)).split("|")]
+    names = [part.strip() for part in _annotation(annotation).split("|")]
     if isinstance(value, bool):
         return "bool" in names
     return any(isinstance(value, _TYPES[name]) for name in names)
+
+
+def _annotation(annotation) -> str:
+    """ "float", "int | None" …"""
+    return getattr(annotation, "__name__", str(annotation))

@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,8 @@ def write_whole(path: Path, write) -> None:
     except (OSError, SafetensorError) as error:
         raise WorkError(f"{path}: could not be written ({_reason(error)}).") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # no folder, no temporary file
+            temporary.unlink()
 
 
 def append_text(path: Path, text: str) -> None:
@@ -169,7 +171,7 @@ def import_checkpoint(path: Path, *, normalization: str = "standard") -> tuple[n
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises a dozen kinds on a broken or hostile file
-        raise InputError(f"{path}: got no checkpoint that loads without running code ({_reason(error)}).") from error
+        raise InputError(f"{path}: got a file that is broken or would run code, expected a checkpoint.") from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise InputError(f"{path}: got no 'state_dict', expected {{'arch', 'state_dict'}}.")
     arch = PUBLISHED_ARCHITECTURES.get(str(checkpoint.get("arch")))
