@@ -1,0 +1,317 @@
+"""Published checkpoints, built here independently; safe loading; runs and logs on disk."""
+
+import json
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from helpers import normal, uniform
+from torch import nn
+
+from rslab import records
+from rslab.config import TrainConfig
+from rslab.errors import InputError, WorkError
+from rslab.models import build_model
+
+# -- the published networks, as the literature's code builds them --------------------------
+
+
+class Block(nn.Module):
+    def __init__(self, inplanes, planes, stride=1, downsample=None):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inplanes, planes, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(planes, planes, kernel_size=3, stride=1, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.downsample = downsample
+
+    def forward(self, x):
+        residual = x
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        if self.downsample is not None:
+            residual = self.downsample(x)
+        return self.relu(out + residual)
+
+
+class PublishedResNet(nn.Module):
+    """ResNet of depth 6n + 2 for CIFAR-10, as trained by Cohen et al. and Salman et al."""
+
+    def __init__(self, depth):
+        super().__init__()
+        n = (depth - 2) // 6
+        self.inplanes = 16
+        self.conv1 = nn.Conv2d(3, 16, kernel_size=3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.relu = nn.ReLU(inplace=True)
+        self.layer1 = self.make_layer(16, n)
+        self.layer2 = self.make_layer(32, n, stride=2)
+        self.layer3 = self.make_layer(64, n, stride=2)
+        self.avgpool = nn.AvgPool2d(8)
+        self.fc = nn.Linear(64, 10)
+
+    def make_layer(self, planes, blocks, stride=1):
+        downsample = None
+        if stride != 1 or self.inplanes != planes:
+            conv = nn.Conv2d(self.inplanes, planes, kernel_size=1, stride=stride, bias=False)
+            downsample = nn.Sequential(conv, nn.BatchNorm2d(planes))
+        layers = [Block(self.inplanes, planes, stride, downsample)]
+        self.inplanes = planes
+        return nn.Sequential(*layers, *(Block(planes, planes) for _ in range(1, blocks)))
+
+    def forward(self, x):
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.avgpool(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(x.view(x.size(0), -1))
+
+
+class NormalizeLayer(nn.Module):
+    """Of Cohen et al.: subtracts the means and divides by the deviations."""
+
+    def forward(self, x):
+        means, sds = torch.tensor([0.4914, 0.4822, 0.4465]), torch.tensor([0.2023, 0.1994, 0.2010])
+        return (x - means[None, :, None, None]) / sds[None, :, None, None]
+
+
+class InputCenterLayer(nn.Module):
+    """Of Salman et al.: subtracts the means alone."""
+
+    def forward(self, x):
+        return x - torch.tensor([0.4914, 0.4822, 0.4465])[None, :, None, None]
+
+
+def published(depth, layer, seed=0) -> nn.Sequential:
+    """A network whose batch norms have statistics that matter, in eval mode."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = nn.Sequential(layer, PublishedResNet(depth))
+    for number, module in enumerate(network.modules()):
+        if isinstance(module, nn.BatchNorm2d):
+            width = module.num_features
+            module.running_mean.copy_(0.1 * normal(width, seed=number))
+            module.running_var.copy_(0.5 + uniform(width, seed=number))
+            module.weight.data.copy_(0.5 + uniform(width, seed=number + 1))
+            module.bias.data.copy_(0.1 * normal(width, seed=number + 1))
+    return network.eval()
+
+
+def save_checkpoint(path, network, arch, prefix="1.module."):
+    """As the authors' training code writes it; `prefix` as (Data)Parallel leaves it."""
+    states = {name.replace("1.", prefix, 1): tensor for name, tensor in network.state_dict().items()}
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9).state_dict()
+    torch.save({"epoch": 90, "arch": arch, "state_dict": states, "optimizer": optimizer}, path)
+    return path
+
+
+IMAGES = uniform(3, 3, 32, 32, seed=1)
+
+
+@pytest.mark.parametrize("layer, name", [(NormalizeLayer(), "standard"), (InputCenterLayer(), "center")])
+@pytest.mark.parametrize("prefix", ["1.module.", "module.1.", "1.", "module.1.module.", "", "module."])
+def test_a_published_checkpoint_gives_the_same_logits(tmp_path, layer, name, prefix):
+    theirs = published(20, layer)
+    path = save_checkpoint(tmp_path / "checkpoint.pth.tar", theirs, "cifar_resnet20", prefix)
+    ours, dataset = records.import_checkpoint(path, normalization=name)
+    assert dataset == "cifar10" and not ours.training
+    with torch.no_grad():
+        assert torch.allclose(ours(IMAGES), theirs(IMAGES), atol=1e-4)
+        other = records.import_checkpoint(path, normalization="center" if name == "standard" else "standard")[0]
+        assert not torch.allclose(other(IMAGES), theirs(IMAGES), atol=1e-2)
+
+
+def test_a_published_resnet110_gives_the_same_logits(tmp_path):
+    theirs = published(110, NormalizeLayer())
+    path = save_checkpoint(tmp_path / "checkpoint.pth.tar", theirs, "cifar_resnet110")
+    ours, _ = records.import_checkpoint(path)
+    with torch.no_grad():
+        expected = theirs(IMAGES)
+        assert torch.allclose(ours(IMAGES), expected, atol=1e-3 * float(expected.abs().max()))
+
+
+def test_a_published_resnet50_gives_the_same_logits(tmp_path):
+    from torchvision.models import resnet50
+
+    theirs = resnet50(weights=None).eval()
+    states = {f"1.module.{name}": tensor for name, tensor in theirs.state_dict().items()}
+    torch.save({"arch": "resnet50", "state_dict": states}, tmp_path / "checkpoint.pth.tar")
+    ours, dataset = records.import_checkpoint(tmp_path / "checkpoint.pth.tar")
+    assert dataset == "imagenet"
+    x = uniform(1, 3, 64, 64)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    with torch.no_grad():
+        expected = theirs((x - mean[:, None, None]) / std[:, None, None])
+        assert torch.allclose(ours(x), expected, atol=1e-4)
+
+
+def test_a_checkpoint_may_hold_its_normalisation_and_lack_the_batch_counters(tmp_path):
+    theirs = published(20, NormalizeLayer())
+    states = {n: t for n, t in theirs.state_dict().items() if not n.endswith("num_batches_tracked")}
+    torch.save({"arch": "cifar_resnet20", "state_dict": states | {"0.means": torch.zeros(3)}}, tmp_path / "old")
+    ours, _ = records.import_checkpoint(tmp_path / "old")
+    with torch.no_grad():
+        assert torch.allclose(ours(IMAGES), theirs(IMAGES), atol=1e-4)
+
+
+class Payload:
+    """Unpickling this would make a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("writer", ["torch", "pickle"])
+def test_a_checkpoint_with_a_payload_is_refused_and_does_not_run(tmp_path, writer):
+    theirs = published(20, NormalizeLayer())
+    content = {"arch": "cifar_resnet20", "state_dict": theirs.state_dict(), "best": Payload(tmp_path / "ran")}
+    path = tmp_path / "checkpoint.pth.tar"
+    if writer == "torch":
+        torch.save(content, path)
+    else:
+        path.write_bytes(pickle.dumps(content))
+    with pytest.raises(InputError, match="would run code|without running code"):
+        records.import_checkpoint(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_truncated_foreign_and_wrong_checkpoints_are_refused_in_a_sentence(tmp_path):
+    theirs = published(20, NormalizeLayer())
+    good = save_checkpoint(tmp_path / "good", theirs, "cifar_resnet20")
+    content = torch.load(good, weights_only=True)
+
+    def refused(what, match):
+        path = tmp_path / "bad"
+        path.write_bytes(what) if isinstance(what, bytes) else torch.save(what, path)
+        with pytest.raises(InputError, match=match) as caught:
+            records.import_checkpoint(path)
+        assert "\n" not in str(caught.value)
+
+    refused(good.read_bytes()[:5000], "bad: got")
+    refused(b"", "bad: got")
+    refused(b"idx\tlabel\n", "bad: got")
+    refused([1, 2], "state_dict")
+    refused({"arch": "cifar_resnet20"}, "state_dict")
+    refused(content | {"arch": "vgg16"}, "arch 'vgg16', expected one of cifar_resnet20")
+    refused({"state_dict": content["state_dict"]}, "arch None")
+    refused(content | {"arch": "cifar_resnet110"}, "got no tensor '1.layer1.3.conv1.weight'")
+    states = content["state_dict"]
+    refused(content | {"state_dict": states | {"1.module.extra": torch.zeros(1)}}, "unknown tensor '1.extra'")
+    refused(content | {"state_dict": states | {"1.module.conv1.weight": torch.zeros(1)}}, "of shape \\(1,\\), expected")
+    refused(content | {"state_dict": states | {"1.module.bn1.bias": "text"}}, "expected tensors")
+    refused(content | {"state_dict": {n: t for n, t in states.items() if "fc" not in n}}, "fc.weight")
+    with pytest.raises(InputError, match="absent"):
+        records.import_checkpoint(tmp_path / "absent")
+
+
+# -- whole files -------------------------------------------------------------------------
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "config.json"
+    records.write_json(path, {"a": 1})
+
+    def half(file):
+        file.write_text('{"a": ')
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(WorkError, match="config.json: could not be written .*No space left"):
+        records.write_whole(path, half)
+    assert records.read_json(path) == {"a": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_nobody_sees_half_a_file(tmp_path):
+    path = tmp_path / "deep" / "weights"
+
+    def write(file):
+        file.write_bytes(b"half")
+        assert not path.exists()
+        file.write_bytes(b"whole")
+
+    records.write_whole(path, write)
+    assert path.read_bytes() == b"whole"
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WorkError, match="could not be written"):
+        records.write_json(tmp_path / "file" / "config.json", {})
+    with pytest.raises(WorkError, match="could not be written"):
+        records.append_row(tmp_path, (1, 2))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "3", "\x00", "[" * 100_000])
+def test_json_that_is_no_object_is_refused(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(InputError, match="config.json: got"):
+        records.read_json(tmp_path / "config.json")
+
+
+# -- weights and runs --------------------------------------------------------------------
+
+
+def test_weights_come_back_bit_for_bit_and_others_are_refused(tmp_path):
+    model, path = build_model("cnn", "digits", 10), tmp_path / "weights.safetensors"
+    records.save_weights(path, model.state_dict())
+    again = records.load_weights(path, build_model("cnn", "digits", 10))
+    assert not again.training
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
+    with pytest.raises(InputError, match="of shape .*expected"):
+        records.load_weights(path, build_model("cnn", "digits", 7))
+    with pytest.raises(InputError, match="tensor"):
+        records.load_weights(path, build_model("resnet20", "digits", 10))
+    for content in (b"", path.read_bytes()[:1000], pickle.dumps({"a": 1})):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="no readable safetensors"):
+            records.load_weights(path, build_model("cnn", "digits", 10))
+
+
+def changed_run(folder, change):
+    path = folder / "config.json"
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize(
+    "change, match",
+    [
+        (lambda v: v.update(extra=1), "unknown key 'extra'"),
+        (lambda v: v.pop("train"), "no key 'train'"),
+        (lambda v: v["train"].update(extra=1), "unknown key 'extra'"),
+        (lambda v: v["train"].pop("sigma"), "no 'sigma'"),
+        (lambda v: v["train"].update(sigma="0.25"), "sigma = '0.25', expected float"),
+        (lambda v: v["train"].update(epochs=True), "epochs = True, expected int"),
+        (lambda v: v["train"].update(arch="vgg"), "arch"),
+        (lambda v: v.update(train=[]), "expected an object"),
+        (lambda v: v.update(num_classes=1), "num_classes = 1"),
+        (lambda v: v.update(num_classes=10**9), "num_classes"),
+    ],
+)
+def test_a_changed_configuration_is_refused(tmp_path, digits, change, match):
+    values = records.describe_run(TrainConfig(), digits)
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    (tmp_path / "weights.safetensors").touch()
+    changed_run(tmp_path, change)
+    with pytest.raises(InputError, match=match):
+        records.load_run(tmp_path)
+
+
+def test_a_folder_that_is_no_run_and_a_run_without_weights_are_refused(tmp_path, digits):
+    with pytest.raises(InputError, match="expected a run folder"):
+        records.load_run(tmp_path)
+    records.write_json(tmp_path / "config.json", records.describe_run(TrainConfig(), digits))
+    assert records.read_run(tmp_path) == (TrainConfig(), 10)
+    with pytest.raises(InputError, match="no weights.safetensors.*--resume"):
+        records.load_run(tmp_path)
+
+
+def test_floats_are_written_so_that_they_come_back_exactly():
+    values = (0.1 + 0.2, 1 / 3, 5e-324, 0.95286, np.float64(2) / 3)
+    row = records.log_row(values)
+    assert row.endswith("\n") and tuple(map(float, row.split("\t"))) == values
