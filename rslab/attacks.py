@@ -60,17 +60,21 @@ def _norm(delta: Tensor, norm: str) -> Tensor:
 def _unit(gradient: Tensor) -> Tensor:
     """Each gradient divided by its ℓ2 norm; a zero or NaN gradient gives no step."""
     gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
+    # By the largest entry first: the squares of a tiny gradient would underflow in float32.
+    gradient = gradient / _norm(gradient, "linf").clamp_min(1e-38)
     return gradient / _norm(gradient, "l2").clamp_min(1e-30)
 
 
 def project(x: Tensor, delta: Tensor, epsilon: float, norm: str = "l2") -> Tensor:
     """The perturbed images x + δ, brought into the ε-ball and into [0, 1].
 
-    First the ball, then the box: clipping moves every pixel towards x, so the
-    distance cannot grow again. The ball is smaller by one part in a million than
-    asked, the room that float32 rounding of x + δ needs.
+    First the box, then the ball: scaling moves every pixel towards x, so that none can
+    leave [0, 1] again, and clipped pixels leave their share of ε to the others. The
+    ball is smaller by one part in a million than asked, the room that float32
+    rounding of x + δ needs; the last clamp is for rounding too.
     """
     radius = epsilon * (1 - 1e-6)
+    delta = (x + delta).clamp(0.0, 1.0) - x
     if norm == "l2":
         delta = delta * (radius / _norm(delta, norm).clamp_min(1e-30)).clamp_max(1.0)
     else:

@@ -123,6 +123,14 @@ def test_fgsm_is_one_step_of_length_epsilon_along_the_gradient(targeted):
     assert torch.allclose(fgsm(linear, x, y, 0.1, norm="l2", targeted=targeted), expected, atol=1e-6)
 
 
+def test_a_tiny_gradient_still_gives_a_step_of_the_stated_length():
+    """A gradient of 1e-25 squares to 0 in float32; the step must not blow up for it."""
+    x, y = uniform(2, 1, 2, 2) * 0.2 + 0.4, torch.ones(2, dtype=torch.long)
+    faint = Halfspace(normal(4, seed=3) * 1e-25, 0.0)
+    moved = pgd(faint, x, y, 1.0, steps=1, step_size=0.01, keep="last")
+    assert (moved - x).flatten(1).norm(dim=1).tolist() == pytest.approx([0.01, 0.01], rel=1e-4)
+
+
 def test_pgd_linf_reaches_the_best_corner_of_a_linear_model():
     w = normal(12, seed=6)
     x, y = uniform(6, 3, 2, 2), torch.ones(6, dtype=torch.long)
@@ -130,10 +138,12 @@ def test_pgd_linf_reaches_the_best_corner_of_a_linear_model():
     assert torch.allclose(pgd(Halfspace(w, 0.0), x, y, 0.2, norm="linf"), corner, atol=1e-6)
 
 
-def test_projection_is_the_nearest_point_of_the_ball_then_of_the_box():
+def test_projection_brings_into_the_box_and_then_into_the_ball():
     x = torch.full((1, 1, 1, 2), 0.5)
     delta = torch.tensor([3.0, 4.0]).view(1, 1, 1, 2)
-    assert project(x, delta, 0.25).flatten().tolist() == pytest.approx([0.65, 0.7], abs=1e-6)
+    # Clipped to (0.5, 0.5), then scaled to the length of 0.25.
+    assert project(x, delta, 0.25).flatten().tolist() == pytest.approx([0.5 + 0.25 / 2**0.5] * 2, abs=1e-6)
+    assert project(x, delta / 10, 0.25).flatten().tolist() == pytest.approx([0.65, 0.7], abs=1e-6)
     assert project(x, delta, 0.25, "linf").flatten().tolist() == pytest.approx([0.75, 0.75], abs=1e-6)
     assert project(x, delta, 10.0).flatten().tolist() == [1.0, 1.0]
     assert torch.equal(project(x, delta / 100, 0.25), x + delta / 100)
