@@ -1,0 +1,294 @@
+"""Certification and attack logs: the same however they were interrupted, with the settings beside them."""
+
+import json
+
+import pytest
+import torch
+from helpers import subset
+from torch import nn
+
+from rslab import attacks, bounds, records
+from rslab.data import LabeledImages
+from rslab.errors import InputError, WorkError
+from rslab.models import build_model, fold_batchnorm
+from rslab.randomness import generator_for
+from rslab.runs import AttackSettings, CertifySettings, attack_batch, attack_dataset, certify_dataset, chosen_indices
+from rslab.smoothing import SmoothedClassifier, mean_log_probs
+
+SETTINGS = CertifySettings(sigma=0.25, n0=20, n=200, alpha=0.01, max=6)
+
+
+@pytest.fixture(scope="module")
+def few(digits_test) -> LabeledImages:
+    return subset(digits_test, 40)
+
+
+def rows_without_time(log) -> list[str]:
+    lines = log.read_text().splitlines()
+    place = lines[0].split("\t").index("time")
+    return ["\t".join(v for i, v in enumerate(line.split("\t")) if i != place) for line in lines]
+
+
+def changed(settings, **options):
+    return type(settings)(**{**settings.__dict__, **options})
+
+
+# -- certification -----------------------------------------------------------------------
+
+
+def test_a_log_holds_a_row_an_image_that_its_own_counts_explain(trained, few, tmp_path):
+    log = tmp_path / "certify.tsv"
+    rows = list(certify_dataset(trained, few, SETTINGS, log))
+    read = records.read_log(log)
+    assert list(read.columns) == "idx label predict radius correct time count_a n n0 alpha".split()
+    assert len(rows) == 6 and read.idx.tolist() == [0, 1, 2, 3, 4, 5]
+    assert read.label.tolist() == few.labels[:6].tolist()
+    lower = bounds.lower_confidence_bound(read.count_a.to_numpy(), 200, 0.01)
+    assert read.radius.tolist() == bounds.certified_radius(lower, 0.25).tolist()
+    assert ((read.predict == -1) == (read.radius == 0)).all()
+    assert read.correct.sum() >= 3 and (read.radius > 0.1).any()
+    assert (read.n == 200).all() and (read.n0 == 20).all() and (read.alpha == 0.01).all()
+    settings = json.loads((tmp_path / "certify.json").read_text())
+    assert (
+        settings["sigma"] == 0.25 and settings["precision"] == "float32" and settings["data_checksum"] == few.checksum
+    )
+
+
+def test_each_row_is_the_certificate_by_the_images_own_generator(trained, few, tmp_path):
+    list(certify_dataset(trained, few, changed(SETTINGS, seed=4), tmp_path / "a.tsv"))
+    smoothed = SmoothedClassifier(fold_batchnorm(trained).to(memory_format=torch.channels_last), 10, 0.25)
+    for row in records.read_log(tmp_path / "a.tsv").itertuples():
+        expected = smoothed.certify(few.images[row.idx], 20, 200, 0.01, generator=generator_for("certify", 4, row.idx))
+        assert (row.predict, row.radius) == (expected.prediction, expected.radius)
+        assert row.count_a == expected.counts[expected.selected]
+
+
+@pytest.mark.parametrize("torn", ["", "2\t", "2\t7\t7\t0.25\t1\t0:00:01\t190\t200\t20"])
+def test_a_log_resumed_after_a_torn_row_equals_one_that_never_stopped(trained, few, tmp_path, torn):
+    list(certify_dataset(trained, few, SETTINGS, tmp_path / "whole.tsv"))
+    parts = tmp_path / "parts.tsv"
+    steps = certify_dataset(trained, few, SETTINGS, parts)
+    next(steps), next(steps)
+    steps.close()
+    with parts.open("a") as file:
+        file.write(torn)
+    rest = list(certify_dataset(trained, few, SETTINGS, parts, resume=True))
+    assert len(rest) == 4
+    assert rows_without_time(parts) == rows_without_time(tmp_path / "whole.tsv")
+    assert list(certify_dataset(trained, few, SETTINGS, parts, resume=True)) == []
+
+
+def test_a_log_torn_in_its_header_is_begun_anew(trained, few, tmp_path):
+    list(certify_dataset(trained, few, SETTINGS, tmp_path / "whole.tsv"))
+    parts = tmp_path / "parts.tsv"
+    certify_dataset(trained, few, SETTINGS, parts).close()
+    parts.write_text("idx\tlab")
+    list(certify_dataset(trained, few, SETTINGS, parts, resume=True))
+    assert rows_without_time(parts) == rows_without_time(tmp_path / "whole.tsv")
+
+
+def test_rows_do_not_depend_on_which_other_images_are_taken(trained, few, tmp_path):
+    list(certify_dataset(trained, few, SETTINGS, tmp_path / "all.tsv"))
+    list(certify_dataset(trained, few, changed(SETTINGS, skip=2, max=3), tmp_path / "second.tsv"))
+    every, second = rows_without_time(tmp_path / "all.tsv"), rows_without_time(tmp_path / "second.tsv")
+    assert second[1:] == every[1::2]
+    # taking more images afterwards adds rows and changes none
+    list(certify_dataset(trained, few, SETTINGS, tmp_path / "second.tsv", resume=True))
+    assert sorted(rows_without_time(tmp_path / "second.tsv")) == sorted(every)
+
+
+def test_max_counts_images_whatever_the_skip():
+    assert chosen_indices(10_000, 20, 40) == list(range(0, 800, 20))
+    assert len(chosen_indices(10_000, 7, 500)) == 500
+    assert chosen_indices(10, 3, None) == [0, 3, 6, 9]
+    assert chosen_indices(10, 3, 100) == [0, 3, 6, 9]
+    assert chosen_indices(10, 100, 5) == [0]
+
+
+@pytest.mark.parametrize(
+    "option, value", [("sigma", 0.5), ("n", 100), ("n0", 10), ("alpha", 0.1), ("seed", 1), ("bound", "two-class")]
+)
+def test_resuming_with_another_setting_is_refused_and_changes_nothing(trained, few, tmp_path, option, value):
+    log = tmp_path / "certify.tsv"
+    next(certify_dataset(trained, few, SETTINGS, log))
+    before = log.read_bytes(), log.with_suffix(".json").read_bytes()
+    with pytest.raises(InputError, match=f"^{option}: got {value!r}, expected"):
+        certify_dataset(trained, few, changed(SETTINGS, **{option: value}), log, resume=True)
+    assert before == (log.read_bytes(), log.with_suffix(".json").read_bytes())
+
+
+def test_resuming_with_another_model_or_other_data_is_refused(trained, few, digits_test, tmp_path):
+    log = tmp_path / "certify.tsv"
+    next(certify_dataset(trained, few, SETTINGS, log))
+    with pytest.raises(InputError, match="^weights: got"):
+        certify_dataset(build_model("cnn", "digits", 10), few, SETTINGS, log, resume=True)
+    with pytest.raises(InputError, match="^data_checksum: got"):
+        certify_dataset(trained, subset(digits_test, 41), SETTINGS, log, resume=True)
+
+
+def test_an_existing_log_is_never_overwritten(trained, few, tmp_path):
+    log = tmp_path / "certify.tsv"
+    log.write_text("mine")
+    with pytest.raises(InputError, match="which exists.*--resume"):
+        certify_dataset(trained, few, SETTINGS, log)
+    with pytest.raises(InputError, match="without certify.json"):
+        certify_dataset(trained, few, SETTINGS, log, resume=True)
+    assert log.read_text() == "mine"
+    with pytest.raises(InputError, match="expected another ending"):
+        certify_dataset(trained, few, SETTINGS, tmp_path / "log.json")
+
+
+def test_a_model_of_other_classes_or_images_is_refused_before_anything_is_written(few, tmp_path):
+    with pytest.raises(InputError, match="got 7 classes, expected the 10 classes of digits"):
+        certify_dataset(build_model("cnn", "digits", 7), few, SETTINGS, tmp_path / "a.tsv")
+    with pytest.raises(InputError, match=r"does not take digits images of shape \(1, 8, 8\)"):
+        certify_dataset(nn.Sequential(nn.Conv2d(4, 4, 3)), few, SETTINGS, tmp_path / "a.tsv")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_gives_nan_stops_the_work(few, tmp_path):
+    broken = build_model("cnn", "digits", 10)
+    with torch.no_grad():
+        broken[1][-1].bias[3] = torch.nan
+    with pytest.raises(WorkError, match="NaN"):
+        list(certify_dataset(broken, few, SETTINGS, tmp_path / "a.tsv"))
+    assert len(records.read_log(tmp_path / "a.tsv")) == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"sigma": 0.0}, {"alpha": 1.0}, {"n": 0}, {"n0": 0}, {"skip": 0}, {"max": 0}, {"batch_size": 0}, {"seed": -1}]
+    + [{"bound": "sequential?"}, {"sigma": float("nan")}],
+)
+def test_bad_certification_settings_are_refused_by_name(options):
+    (name,) = options
+    with pytest.raises(InputError, match=f"^{name}: got"):
+        changed(SETTINGS, **options)
+
+
+# -- attacks -----------------------------------------------------------------------------
+
+ATTACK = AttackSettings(sigma=0.25, epsilon=0.5, steps=4, samples=4, n=100, alpha=0.01, max=5)
+
+
+def test_an_attack_log_has_the_fields_columns_and_resumes_exactly(trained, few, tmp_path):
+    whole = list(attack_dataset(trained, few, changed(ATTACK, skip=3), tmp_path / "whole.tsv"))
+    read = records.read_log(tmp_path / "whole.tsv")
+    assert list(read.columns) == "idx label predict basePredict correct time".split()
+    assert read.idx.tolist() == [0, 3, 6, 9, 12] and len(whole) == 5
+    assert read.label.tolist() == few.labels[[0, 3, 6, 9, 12]].tolist()
+    steps = attack_dataset(trained, few, changed(ATTACK, skip=3), tmp_path / "parts.tsv")
+    next(steps), next(steps)
+    steps.close()
+    with (tmp_path / "parts.tsv").open("a") as file:
+        file.write("6\t3")
+    list(attack_dataset(trained, few, changed(ATTACK, skip=3), tmp_path / "parts.tsv", resume=True))
+    assert rows_without_time(tmp_path / "parts.tsv") == rows_without_time(tmp_path / "whole.tsv")
+
+
+def test_a_strong_attack_fools_and_one_of_epsilon_zero_does_not(trained, few, tmp_path):
+    list(attack_dataset(trained, few, changed(ATTACK, epsilon=0.0), tmp_path / "none.tsv"))
+    list(attack_dataset(trained, few, changed(ATTACK, epsilon=2.0), tmp_path / "strong.tsv"))
+    none, strong = (records.read_log(tmp_path / f"{name}.tsv").correct.sum() for name in ("none", "strong"))
+    assert none >= 3 and strong == 0
+    with torch.no_grad():
+        assert (
+            records.read_log(tmp_path / "none.tsv").basePredict.tolist() == trained(few.images[:5]).argmax(1).tolist()
+        )
+
+
+def test_a_transfer_attack_is_crafted_on_the_source(trained, few, tmp_path):
+    source = build_model("cnn", "digits", 10)
+    list(attack_dataset(trained, few, changed(ATTACK, epsilon=0.6), tmp_path / "a.tsv", source=source))
+    settings = json.loads((tmp_path / "a.json").read_text())
+    assert settings["source_weights"] != settings["weights"]
+    list(attack_dataset(trained, few, changed(ATTACK, epsilon=0.6), tmp_path / "b.tsv"))
+    of_source, own = (records.read_log(tmp_path / f"{name}.tsv").correct.sum() for name in "ab")
+    assert of_source > own
+    with pytest.raises(InputError, match="^source_weights: got None"):
+        attack_dataset(trained, few, changed(ATTACK, epsilon=0.6), tmp_path / "a.tsv", resume=True)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"objective": "naive"},
+        {"objective": "base"},
+        {"attack": "ddn"},
+        {"attack": "fgsm", "norm": "linf", "epsilon": 0.1},
+        {"norm": "linf", "epsilon": 0.1, "restarts": 2},
+        {"loss": "margin"},
+        {"stein": True},
+        {"target": 3},
+        {"attack": "ddn", "target": 3, "objective": "naive"},
+    ],
+)
+def test_every_attack_stays_in_its_ball_and_follows_its_generator(trained, few, options):
+    settings, x, y = changed(ATTACK, **options), few.images[:3], few.labels[:3]
+    adversarial = attack_batch(trained, x, y, settings, torch.Generator().manual_seed(0))
+    delta = (adversarial - x).flatten(1)
+    size = delta.norm(dim=1) if settings.norm == "l2" else delta.abs().amax(1)
+    assert (size <= settings.epsilon).all() and size.max() > 0 and not adversarial.requires_grad
+    assert torch.equal(adversarial, attack_batch(trained, x, y, settings, torch.Generator().manual_seed(0)))
+    if settings.target is not None:
+        before, after = trained(x).softmax(1)[:, 3], trained(adversarial).softmax(1)[:, 3]
+        assert after.mean() > before.mean()
+
+
+def test_the_naive_objective_maximises_the_mean_cross_entropy_of_the_copies(trained, few):
+    settings, x, y = changed(ATTACK, objective="naive"), few.images[:3], few.labels[:3]
+    noise = torch.randn(4, *x.shape, generator=torch.Generator().manual_seed(0)) * 0.25
+    expected = attacks.pgd(
+        lambda z: mean_log_probs(trained, z, noise),
+        x,
+        y,
+        0.5,
+        steps=4,
+        objective=lambda scores, labels: -scores[range(3), labels],
+    )
+    assert torch.allclose(attack_batch(trained, x, y, settings, torch.Generator().manual_seed(0)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options, name",
+    [
+        ({"attack": "cw"}, "attack"),
+        ({"objective": "both"}, "objective"),
+        ({"loss": "hinge"}, "loss"),
+        ({"norm": "l1"}, "norm"),
+        ({"attack": "ddn", "norm": "linf"}, "norm"),
+        ({"attack": "fgsm", "restarts": 2}, "attack"),
+        ({"attack": "ddn", "loss": "margin"}, "attack"),
+        ({"stein": True, "objective": "base"}, "stein"),
+        ({"epsilon": -0.1}, "epsilon"),
+        ({"restarts": 0}, "restarts"),
+        ({"samples": 0}, "samples"),
+        ({"steps": 0}, "steps"),
+        ({"step_size": 0.0}, "step_size"),
+        ({"sigma": -1.0}, "sigma"),
+        ({"max": 0}, "max"),
+    ],
+)
+def test_bad_attack_settings_are_refused_by_name(options, name):
+    with pytest.raises(InputError, match=f"^{name}: got .*expected"):
+        changed(ATTACK, **options)
+
+
+def test_a_target_beyond_the_classes_is_refused(trained, few, tmp_path):
+    with pytest.raises(InputError, match="^target: got 10, expected a class 0 … 9"):
+        attack_dataset(trained, few, changed(ATTACK, target=10), tmp_path / "a.tsv")
+
+
+# -- CUDA --------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_certification_and_attack_run_on_cuda_and_the_log_says_so(trained, few, tmp_path):
+    list(certify_dataset(trained, few, SETTINGS, tmp_path / "gpu.tsv", device="cuda"))
+    assert json.loads((tmp_path / "gpu.json").read_text())["device"] == "cuda"
+    list(attack_dataset(trained, few, ATTACK, tmp_path / "attack.tsv", device="cuda"))
+    assert len(records.read_log(tmp_path / "gpu.tsv")) == 6 and len(records.read_log(tmp_path / "attack.tsv")) == 5
+    with pytest.raises(InputError, match="^device: got 'cpu', expected 'cuda'"):
+        certify_dataset(trained.cpu(), few, SETTINGS, tmp_path / "gpu.tsv", resume=True)
