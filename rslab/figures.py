@@ -381,12 +381,11 @@ def radius_limit_figure(alphas: tuple[float, ...] = (0.05, 0.001, 1e-6)) -> Figu
         xscale="log", xlabel="votes n, all for one class", ylabel="radius (in σ)", title="the cap: unanimous votes"
     )
     left.legend(loc="upper left")
-    label = dict(facecolor="white", edgecolor="none", alpha=0.8, pad=1)
     for p, color in zip((0.999, 0.99, 0.9, 0.6), (GREEN, BLUE, PURPLE, VERMILION), strict=True):
         lower = [bounds.lower_confidence_bound(round(p * n), int(n), 0.001) for n in sizes]
         right.plot(sizes, bounds.certified_radius(np.array(lower), 1.0), color=color)
         right.axhline(norm.ppf(p), color=color, linestyle=":", linewidth=1.2)
-        right.text(12, norm.ppf(p) + 0.07, f"p = {p:g}: true radius", color=color, fontsize=8.5, bbox=label)
+        right.text(1e6, norm.ppf(p) + 0.07, f"p = {p:g}: true radius", color=color, fontsize=8.5, ha="right")
     right.set(
         xscale="log", xlabel="votes n, a share p for the class", title="R (solid) climbs to the true radius (dotted)"
     )
