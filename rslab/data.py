@@ -93,15 +93,23 @@ def _mnist(split: str, download: bool):
     from torchvision.datasets import MNIST
     from torchvision.datasets.utils import check_integrity
 
+    folder = data_root() / "MNIST" / "raw"
+
+    def wrong() -> list[str]:
+        return [file for file, md5 in MNIST_FILES.items() if not check_integrity(str(folder / file), md5)]
+
     def read():
-        folder = data_root() / "MNIST" / "raw"
-        wrong = [file for file, md5 in MNIST_FILES.items() if not check_integrity(str(folder / file), md5)]
-        if wrong:
-            raise RuntimeError(f"{', '.join(wrong)} absent or with a wrong MD5")
+        if names := wrong():
+            raise RuntimeError(f"{', '.join(names)} absent or with a wrong MD5")
         raw = MNIST(data_root(), train=split == "train")
         return raw.data[:, None], raw.targets, [str(digit) for digit in range(10)]
 
-    return _present_or_downloaded("MNIST", read, lambda: MNIST(data_root(), download=True), download)
+    def fetch():
+        for name in wrong():  # torchvision would take a damaged file for a present one
+            (folder / name).unlink(missing_ok=True)
+        MNIST(data_root(), download=True)
+
+    return _present_or_downloaded("MNIST", read, fetch, download)
 
 
 def _cifar10(split: str, download: bool):

@@ -169,6 +169,7 @@ def _carry_out_stage(stage: Stage, folder: Path, device: str, deadline: float | 
     if progress is not None:
         steps = progress(steps, stage.total, done, f"{stage.kind} {run.name}")
     for count, _ in enumerate(steps, start=done + 1):
-        if deadline is not None and time.monotonic() > deadline and count < stage.total:
+        # at least one new step in every call: the first ones of a resumed training are repeated records
+        if deadline is not None and time.monotonic() > deadline and stage.done < count < stage.total:
             return False
     return True
