@@ -1,0 +1,99 @@
+"""The configuration: visible defaults, a round trip through JSON, and refusals by name."""
+
+import json
+import math
+
+import pytest
+
+from rslab import errors
+from rslab.config import ATTACKING, METHODS, NOISY, TrainConfig
+from rslab.errors import InputError
+from rslab.losses import LOSSES
+
+
+def test_every_method_has_a_line_a_loss_and_a_group():
+    assert METHODS.keys() == LOSSES.keys()
+    assert {*NOISY} | {*ATTACKING} | {"standard"} == {*METHODS}
+
+
+def test_a_configuration_comes_back_from_json():
+    config = TrainConfig(method="smoothadv", sigma=0.5, step_size=0.1, labels=100, lr=1)
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    "options, name",
+    [
+        ({"method": "madry"}, "method"),
+        ({"attack": "cw"}, "attack"),
+        ({"norm": "l1"}, "norm"),
+        ({"outer": "mean"}, "outer"),
+        ({"schedule": "cosine"}, "schedule"),
+        ({"sigma": 0.0}, "sigma"),
+        ({"sigma": -0.25}, "sigma"),
+        ({"sigma": math.nan}, "sigma"),
+        ({"epsilon": -0.1}, "epsilon"),
+        ({"epsilon": math.inf}, "epsilon"),
+        ({"steps": 0}, "steps"),
+        ({"samples": 0}, "samples"),
+        ({"epochs": 0}, "epochs"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"warmup": -1}, "warmup"),
+        ({"momentum": -0.1}, "momentum"),
+        ({"weight_decay": -1e-4}, "weight_decay"),
+        ({"pool_weight": -1.0}, "pool_weight"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 1001}, "seed"),
+        ({"lr": 0.0}, "lr"),
+        ({"step_size": 0.0}, "step_size"),
+        ({"clean": 1.0}, "clean"),
+        ({"clean": -0.1}, "clean"),
+        ({"attack": "ddn", "norm": "linf"}, "norm"),
+        ({"labels": 0}, "labels"),
+        ({"unlabelled": "hidden"}, "unlabelled"),
+        ({"pseudo_labels": "runs/x"}, "unlabelled"),
+        ({"unlabelled": "hidden", "pseudo_labels": "runs/x"}, "unlabelled"),
+    ],
+)
+def test_bad_options_are_refused_by_name(options, name):
+    with pytest.raises(InputError, match=f"^{name}: got .*expected"):
+        TrainConfig(**options)
+
+
+def test_sigma_is_not_asked_for_where_no_noise_is_used():
+    assert TrainConfig(method="standard", sigma=0.0).sigma == 0.0
+    assert TrainConfig(method="adversarial", sigma=0.0).sigma == 0.0
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"sgima": 0.5}, "unknown key 'sgima'"),
+        ({"sigma": "0.5"}, "sigma = '0.5', expected float"),
+        ({"epochs": 1.5}, "epochs = 1.5, expected int"),
+        ({"epochs": True}, "epochs = True, expected int"),
+        ({"augment": 1}, "augment = 1, expected bool"),
+        ({"sigma": None}, "sigma = None, expected float"),
+        ({"method": 3}, "method = 3, expected str"),
+    ],
+)
+def test_foreign_values_are_refused_with_their_source(change, said):
+    with pytest.raises(InputError, match=f"^config.json: got {said}"):
+        TrainConfig.from_dict(TrainConfig().to_dict() | change, source="config.json")
+
+
+def test_a_missing_key_and_another_kind_of_file_are_refused():
+    values = TrainConfig().to_dict()
+    del values["alpha" if "alpha" in values else "sigma"]
+    with pytest.raises(InputError, match="got no 'sigma'"):
+        TrainConfig.from_dict(values)
+    with pytest.raises(InputError, match="got list, expected an object"):
+        TrainConfig.from_dict([])
+
+
+def test_checks_return_what_they_accept_and_refuse_nan():
+    assert errors.check_positive("x", 0.1) == 0.1 and errors.check_at_least("x", 3, 3) == 3
+    assert errors.check_open_unit("x", 0.5) == 0.5 and errors.check_choice("x", "a", "ab") == "a"
+    for check in (errors.check_positive, errors.check_open_unit, lambda n, v: errors.check_at_least(n, v, 0)):
+        with pytest.raises(InputError, match="^x: got nan, expected"):
+            check("x", math.nan)
