@@ -130,7 +130,7 @@ def demo(
     for name, log in logs.items():
         curves[name] = (radii, tables.certified_accuracy(log, radii))
     plot = out / "certified_accuracy.png"
-    certified_accuracy_figure(curves, "Embedded digits, σ = 0.25").savefig(plot, dpi=150)
+    certified_accuracy_figure(curves, f"Embedded digits, σ = {first.train.sigma}").savefig(plot, dpi=150)
     print(f"\nPlot: {plot}\nRuns: {out}/gaussian and {out}/smoothadv (delete {out} to train again)")
 
 
@@ -228,7 +228,7 @@ def certify(
 @app.command()
 def attack(
     target: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a published checkpoint.pth.tar")],
-    sigma: Annotated[Optional[float], typer.Option(help="σ of the noise (default: the σ of training)")] = None,  # noqa: UP045
+    sigma: Annotated[Optional[float], typer.Option(help="σ of the noise; 0: no smoothing (default: as trained)")] = None,  # noqa: UP045
     attack: Annotated[str, typer.Option(help="pgd, ddn or fgsm")] = "pgd",
     objective: Annotated[str, typer.Option(help="What is attacked: smoothadv (G), naive or base (f)")] = "smoothadv",
     loss: Annotated[str, typer.Option(help="Of PGD: cross-entropy, or margin (Carlini–Wagner)")] = "cross-entropy",
@@ -295,6 +295,7 @@ def table(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Logs, runs or folders, ours or published")],
     radii: Annotated[str, typer.Option(help="Radii, separated by commas")] = "0,0.25,0.5,0.75,1,1.25,1.5,1.75,2,2.25",
     envelope: Annotated[bool, typer.Option("--envelope", help="Last row: at each radius the best model")] = False,
+    attacks: Annotated[bool, typer.Option("--attacks", help="Read attack logs: accuracy of g by attack and ε")] = False,
     format: Annotated[str, typer.Option(help="text, markdown, csv or latex")] = "text",
 ):
     """Certified accuracy in % at each radius, and the average certified radius (ACR), one row a model."""
@@ -303,6 +304,10 @@ def table(
 
     grid = tables.parse_radii(radii)
     check_choice("format", format, tables.FORMATS)
+    if attacks:
+        result, left_out = tables.attack_table(paths)
+        print(tables.format_table(result, format, corner="attack \\ ε"))
+        return left_out and print(tables.left_out_sentence(left_out), file=sys.stderr)
     found = tables.find_logs(paths)
     logs, left_out = found.logs, found.left_out
     if envelope:

@@ -206,9 +206,9 @@ def append_row(path: Path, values) -> None:
     append_text(path, log_row(values))
 
 
-def is_log(path: Path) -> bool:
-    """Whether a file begins like a certification log."""
-    start = "\t".join(CERTIFY_COLUMNS).encode()
+def is_log(path: Path, *, attack: bool = False) -> bool:
+    """Whether `path` is a file that begins like a certification log (or a log of attacks)."""
+    start = "\t".join(ATTACK_COLUMNS if attack else CERTIFY_COLUMNS).encode()
     try:
         with path.open("rb") as file:
             return file.read(len(start)) == start

@@ -54,7 +54,10 @@ class CertifySettings:
 
 @dataclass(frozen=True)
 class AttackSettings:
-    """An attack on the smoothed classifier, judged by PREDICT with n votes. ε in [0, 1] pixel units."""
+    """An attack on the smoothed classifier, judged by PREDICT with n votes. ε in [0, 1] pixel units.
+
+    σ = 0 means no smoothing: f itself is attacked and judged (empirical robust accuracy).
+    """
 
     sigma: float
     attack: str = "pgd"
@@ -76,7 +79,9 @@ class AttackSettings:
     batch_size: int = 1000
 
     def __post_init__(self):
-        check_positive("sigma", self.sigma)
+        check_at_least("sigma", self.sigma, 0)
+        if self.sigma == 0 and self.objective != "base":
+            raise InputError(f"objective: got {self.objective!r} with σ = 0, expected 'base': without noise G is F.")
         check_choice("attack", self.attack, ("pgd", "ddn", "fgsm"))
         check_choice("objective", self.objective, ("smoothadv", "naive", "base"))
         check_choice("loss", self.loss, attacks.OBJECTIVES)
@@ -211,7 +216,9 @@ def attack_dataset(
     model = model.to(device).eval().requires_grad_(False)
     attacked = (source or model).to(device).eval().requires_grad_(False)
     network = fold_batchnorm(model).to(memory_format=torch.channels_last)
-    smoothed = SmoothedClassifier(network, data.num_classes, settings.sigma, settings.batch_size)
+    smoothed = None
+    if settings.sigma > 0:
+        smoothed = SmoothedClassifier(network, data.num_classes, settings.sigma, settings.batch_size)
     todo = [index for index in chosen_indices(len(data), settings.skip, settings.max) if index not in done]
     return _attacked_rows(smoothed, model, attacked, data, settings, log, todo, device)
 
@@ -221,9 +228,10 @@ def _attacked_rows(smoothed, model, attacked, data, settings: AttackSettings, lo
         began = time.perf_counter()
         x, y = data.images[index : index + 1].to(device), data.labels[index : index + 1].to(device)
         adversarial = attack_batch(attacked, x, y, settings, generator_for("attack", settings.seed, index, device))
-        generator = generator_for("predict", settings.seed, index, device)
-        predict = smoothed.predict(adversarial[0], settings.n, settings.alpha, generator=generator).prediction
-        base = int(model(adversarial).argmax(1))
+        predict = base = int(model(adversarial).argmax(1))
+        if smoothed is not None:
+            generator = generator_for("predict", settings.seed, index, device)
+            predict = smoothed.predict(adversarial[0], settings.n, settings.alpha, generator=generator).prediction
         took = timedelta(seconds=time.perf_counter() - began)
         row = (index, int(y), predict, base, int(predict == int(y)), took)
         records.append_row(log, row)

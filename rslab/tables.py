@@ -132,6 +132,56 @@ def comparable(logs: dict[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], 
     return {name: logs[name] for name in logs if name in most}, others
 
 
+def attack_table(paths: list[Path]) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+    """Accuracy of g under attack in %: one row an attack, one column an ε; and the logs left out.
+
+    The attack and ε come from the settings beside our logs, or from the published folders
+    PGD_ε/num_m/predictions and PGD_ε/base/predictions.
+    """
+    cells: dict[tuple[str, int, str], dict[float, float]] = {}
+    left_out: dict[str, list[str]] = {}
+    for path in map(Path, paths):
+        if not path.exists():
+            raise InputError(f"PATH: got {path}, which does not exist, expected an attack log or a folder of them.")
+        files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if records.is_log(f, attack=True))
+        for file in files:
+            log = records.read_log(file)
+            if "basePredict" not in log:
+                raise InputError(f"{file}: got a log of certification, expected one of attacks (`rslab attack`).")
+            described = _describe_attack(file)
+            if described is None or log.empty:
+                reason = "empty" if log.empty else "no settings beside it and no PGD_ε/num_m in its path"
+                left_out.setdefault(reason, []).append(str(file))
+                continue
+            *row, epsilon = described
+            cells.setdefault(tuple(row), {})[epsilon] = 100 * float(log.correct.mean())
+    if not cells:
+        raise InputError(f"PATH: got {paths[0]}, which holds no usable attack log, expected one at least.")
+    rows = {f"{group}{label}": values for (group, _, label), values in sorted(cells.items())}
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return table[sorted(table.columns)], left_out
+
+
+_PUBLISHED_ATTACK = re.compile(r"(\w+)/PGD_(\d+\.\d+)/(base|num_(\d+))/predictions")
+
+
+def _describe_attack(file: Path) -> tuple[str, int, str, float] | None:
+    """(group, order, label, ε) of an attack log, or None where nothing tells."""
+    if match := _PUBLISHED_ATTACK.search(file.as_posix()):
+        group, epsilon, kind, samples = match.groups()
+        return f"{group} ", int(samples or 0), f"m = {samples}" if samples else kind, float(epsilon)
+    beside = file.with_suffix(".json")
+    if not beside.is_file():
+        return None
+    settings = records.read_json(beside)
+    try:
+        samples, epsilon = int(settings["samples"]), float(settings["epsilon"])
+        label = "base" if settings["objective"] == "base" else f"{settings['objective']}, m = {samples}"
+        return f"{file.parent.name} {settings['attack']} ", 0 if label == "base" else samples, label, epsilon
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{beside}: got no attack, objective, samples and epsilon, expected these settings.") from None
+
+
 def left_out_sentence(left_out: dict[str, list[str]], shown: int = 4) -> str:
     """ "Left out: 2 logs, empty (…): a, b; 20 logs, short (…): c, d, e, f and 16 more."; "" if none was."""
     parts = []
@@ -152,14 +202,14 @@ def parse_radii(text: str) -> tuple[float, ...]:
     return radii
 
 
-def format_table(table: pd.DataFrame, fmt: str = "text") -> str:
+def format_table(table: pd.DataFrame, fmt: str = "text", corner: str = "model") -> str:
     """A table of `accuracy_table` as aligned text, Markdown, CSV (full precision) or LaTeX."""
     check_choice("format", fmt, FORMATS)
     if fmt == "csv":
-        return table.to_csv(index_label="model", lineterminator="\n").rstrip("\n")
-    header = ["model", *(f"{column:g}" if isinstance(column, float) else column for column in table.columns)]
+        return table.to_csv(index_label=corner, lineterminator="\n").rstrip("\n")
+    header = [corner, *(f"{column:g}" if isinstance(column, float) else column for column in table.columns)]
     # One image in 500 is 0.2 %, one in 10,000 is 0.01 %: no cell is rounded up over a neighbour's.
-    digits = 2 if table["images"].max() > 1000 else 1
+    digits = 2 if "images" in table and table["images"].max() > 1000 else 1
     cells = [
         [str(name), *(_cell(column, value, digits) for column, value in zip(table.columns, row, strict=True))]
         for name, row in zip(table.index, table.values, strict=True)

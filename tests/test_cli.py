@@ -214,3 +214,63 @@ def test_missing_data_is_one_sentence_that_names_the_variable(tmp_path, monkeypa
     code, _, err = call(monkeypatch, capsys, "train", "--dataset", "cifar10", "--out", tmp_path / "run")
     assert code == 1 and "RSLAB_DATA" in err and err.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_sigma_0_attacks_and_judges_the_network_itself(run, tmp_path, monkeypatch, capsys):
+    log = tmp_path / "attack.tsv"
+    options = ("--sigma", 0, "--objective", "base", "--norm", "linf", "--epsilon", 0.1, "--steps", 3, "--max", 4)
+    assert call(monkeypatch, capsys, "attack", run, *options, "--out", log)[0] == 0
+    table = records.read_log(log)
+    assert table.predict.tolist() == table.basePredict.tolist()
+    code, _, err = call(monkeypatch, capsys, "attack", run, "--sigma", 0, "--max", 1, "--out", tmp_path / "b.tsv")
+    assert code == 2 and "expected 'base'" in err
+
+
+def test_table_of_attacks(run, tmp_path, monkeypatch, capsys):
+    for epsilon in (0.0, 2.0):
+        options = (
+            "--objective",
+            "base",
+            "--epsilon",
+            epsilon,
+            "--n",
+            50,
+            "--max",
+            6,
+            "--out",
+            tmp_path / f"{epsilon}.tsv",
+        )
+        assert call(monkeypatch, capsys, "attack", run, *options)[0] == 0
+    code, out, _ = call(monkeypatch, capsys, "table", "--attacks", tmp_path, "--format", "csv")
+    assert code == 0
+    header, row = out.splitlines()
+    assert header.split(",")[1:] == ["0.0", "2.0"]
+    clean, attacked = map(float, row.split(",")[1:])
+    assert attacked <= clean
+
+
+@pytest.mark.data
+def test_more_noise_samples_make_the_published_attack_stronger(published_attacks):
+    from rslab.tables import attack_table
+
+    table, left_out = attack_table([published_attacks])
+    assert not left_out
+    assert list(table.index) == [
+        f"N10000 {k}" for k in ("base", "m = 1", "m = 4", "m = 8", "m = 16", "m = 64", "m = 128")
+    ]
+    # At ε = 0 nothing is attacked; from ε = 0.125 on each row is at most the row above, m = 1 and base aside.
+    assert table[0.0].between(81.8, 82.0).all()
+    samples = table.drop(index="N10000 base").drop(columns=0.0)
+    assert (samples.diff().iloc[1:].max() <= 0.4).all()  # two images in 500, for the noise of PREDICT
+    assert table.loc["N10000 m = 128", 0.5] == pytest.approx(52.4)
+    assert table.loc["N10000 base", 0.5] == pytest.approx(62.2)
+
+
+@pytest.fixture
+def published_attacks():
+    import os
+
+    logs = os.environ.get("RSLAB_LOGS")
+    if not logs:
+        pytest.skip("RSLAB_LOGS does not name the published logs")
+    return Path(logs) / "data" / "predict" / "predict_cifar_cohen" / "N10000"
