@@ -113,7 +113,7 @@ def demo(
 ):
     """Train a Gaussian and a SmoothAdv classifier on digits, certify both, print the table, save the plot."""
     from rslab import tables
-    from rslab.figures import certified_accuracy_figure
+    from rslab.figures.results import certified_accuracy_figure
     from rslab.plans import PLANS, carry_out, read_plan
 
     plan = read_plan(PLANS / "demo.txt")
@@ -228,7 +228,7 @@ def certify(
 @app.command()
 def attack(
     target: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a published checkpoint.pth.tar")],
-    sigma: Annotated[Optional[float], typer.Option(help="σ of the noise; 0: no smoothing (default: as trained)")] = None,  # noqa: UP045
+    sigma: Annotated[Optional[float], typer.Option(help="σ of the noise; 0: none (default: as trained)")] = None,  # noqa: UP045
     attack: Annotated[str, typer.Option(help="pgd, ddn or fgsm")] = "pgd",
     objective: Annotated[str, typer.Option(help="What is attacked: smoothadv (G), naive or base (f)")] = "smoothadv",
     loss: Annotated[str, typer.Option(help="Of PGD: cross-entropy, or margin (Carlini–Wagner)")] = "cross-entropy",

@@ -6,7 +6,9 @@ import pytest
 import torch
 from scipy.stats import binomtest, norm
 
-from rslab import bounds, checks
+from rslab import bounds
+from rslab.checks import answers
+from rslab.checks import lecture02 as checks
 from rslab.smoothing import ABSTAIN
 
 # -- exercise 1: votes -------------------------------------------------------------------
@@ -195,10 +197,10 @@ def test_a_solution_passes(check, answer, capsys):
     ids=[f"{check.__name__}-{words}" for check, _, faults in CASES for words in faults],
 )
 def test_a_mistake_is_named(check, words, answer):
-    with pytest.raises(checks.Wrong) as caught:
+    with pytest.raises(answers.Wrong) as caught:
         check(answer)
     assert words in str(caught.value)
 
 
 def test_a_notebook_shows_the_sentence_without_a_traceback():
-    assert checks.Wrong("Use σ.")._render_traceback_() == ["✗ Use σ."]
+    assert answers.Wrong("Use σ.")._render_traceback_() == ["✗ Use σ."]

@@ -8,8 +8,10 @@ import torch
 from matplotlib.figure import Figure
 from scipy.stats import binom
 
-from rslab import bounds, figures
+from rslab import bounds
 from rslab.config import METHODS
+from rslab.figures import lecture02 as figures
+from rslab.figures import results, style
 from rslab.smoothing import Certificate, SmoothedClassifier
 
 
@@ -20,8 +22,8 @@ def decoded(figure):
 
 
 def test_every_method_has_its_own_color():
-    assert figures.COLORS.keys() == METHODS.keys()
-    assert len(set(figures.COLORS.values())) == len(METHODS)
+    assert style.COLORS.keys() == METHODS.keys()
+    assert len(set(style.COLORS.values())) == len(METHODS)
 
 
 @pytest.mark.parametrize(
@@ -35,23 +37,23 @@ def test_every_method_has_its_own_color():
     ],
 )
 def test_a_label_names_its_method(label, method):
-    assert figures.method_of(label) == method
+    assert style.method_of(label) == method
 
 
 def test_certified_accuracy_figure_keeps_colors_and_tells_curves_apart():
     radii = np.linspace(0, 1, 11)
     labels = ("gaussian-0.25", "gaussian-0.5", "smoothadv-0.25", "other")
-    figure = figures.certified_accuracy_figure({label: (radii, 90 - 80 * radii) for label in labels}, "title")
+    figure = results.certified_accuracy_figure({label: (radii, 90 - 80 * radii) for label in labels}, "title")
     assert isinstance(figure, Figure)
     lines = figure.axes[0].lines
     colors = [line.get_color() for line in lines]
-    assert colors[:3] == [figures.BLUE, figures.BLUE, figures.GREEN]
+    assert colors[:3] == [style.BLUE, style.BLUE, style.GREEN]
     assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 4
     assert "radius" in figure.axes[0].get_xlabel() and "%" in figure.axes[0].get_ylabel()
 
 
 def test_certified_accuracy_figure_without_a_curve():
-    assert decoded(figures.certified_accuracy_figure({}))[1]
+    assert decoded(results.certified_accuracy_figure({}))[1]
 
 
 def test_probabilities_by_sums_agree_with_sampling():

@@ -40,13 +40,13 @@ def test_every_import_of_the_package_is_a_declared_dependency(project):
     import sys
 
     imported = set()
-    for file in (ROOT / "rslab").glob("*.py"):
+    for file in (ROOT / "rslab").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add(node.module.split(".")[0])
-    modules = {"sklearn": "scikit-learn"}
+    modules = {"sklearn": "scikit-learn", "PIL": "pillow"}
     foreign = {modules.get(m, m) for m in imported - set(sys.stdlib_module_names) - {"rslab"}}
     assert foreign <= names(project["dependencies"])
     assert foreign >= {"torch", "numpy", "scipy", "pandas", "typer"}
@@ -66,7 +66,7 @@ def test_ci_calls_the_test_command_of_the_readme():
 
 
 def test_no_file_of_the_package_is_over_400_lines():
-    for file in (ROOT / "rslab").glob("*.py"):
+    for file in (ROOT / "rslab").rglob("*.py"):
         assert len(file.read_text().splitlines()) <= 400, file
 
 

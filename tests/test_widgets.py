@@ -4,10 +4,12 @@ import base64
 import statistics
 import time
 
+import ipywidgets
 import numpy as np
 import pytest
 
-from rslab import bounds, widgets
+from rslab import bounds
+from rslab.widgets import lecture02 as widgets
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def explorer(request):
 
 
 def sliders(explorer):
-    return [child for child in explorer.children if isinstance(child, widgets.widgets.SelectionSlider)]
+    return [child for child in explorer.children if isinstance(child, ipywidgets.SelectionSlider)]
 
 
 def values(slider):

@@ -1,146 +1,28 @@
-"""Every static figure of the course: a function that returns a `matplotlib.figure.Figure`.
+"""Figures of notebook 02, randomized smoothing."""
 
-No pyplot, so that nothing is global: a figure is drawn once, shown as the last
-value of a cell, and freed. One palette and one style for all; the same colour for
-the same method everywhere. Backgrounds are opaque and light, so that a figure
-reads the same in a light and in a dark notebook.
-"""
-
-import base64
-import io
-
-import matplotlib
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
-from PIL import Image
 from scipy.stats import binom, norm
 from torch import Tensor
 
 from rslab import bounds
+from rslab.figures.style import (
+    BLUE,
+    GREEN,
+    INK,
+    PURPLE,
+    REGION_COLORS,
+    SKY,
+    VERMILION,
+    WINE,
+    new_figure,
+    show_image,
+    styled,
+)
 from rslab.smoothing import ABSTAIN, Certificate
-
-# Okabe and Ito's palette (2008), told apart with any kind of colour vision; olive,
-# wine and grey are Tol's. A line style or a label always says the same again.
-BLUE, SKY, GREEN, ORANGE, VERMILION, PURPLE = "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7"
-GREY, OLIVE, WINE, INK = "#6B6B6B", "#8A8A2B", "#882255", "#222222"
-
-# One colour a method (the keys of `config.METHODS`), wherever it is drawn.
-COLORS = {
-    "standard": GREY,
-    "gaussian": BLUE,
-    "smoothed": SKY,
-    "adversarial": ORANGE,
-    "combine1": OLIVE,
-    "combine2": PURPLE,
-    "combine3": WINE,
-    "naive": VERMILION,
-    "smoothadv": GREEN,
-}
-CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, WINE, OLIVE, GREY)
-DASHES = ("-", "--", "-.", ":")
-REGION_COLORS = (BLUE, ORANGE, GREEN, PURPLE)  # classes 0 … 3 of the two-pixel example
-DPI = 100
-
-STYLE = {
-    "font.size": 10,
-    "axes.titlesize": 10.5,
-    "axes.labelsize": 10,
-    "axes.edgecolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#DDDDDD",
-    "grid.linewidth": 0.7,
-    "axes.axisbelow": True,
-    "legend.frameon": True,
-    "legend.framealpha": 0.9,
-    "legend.fontsize": 9,
-    "lines.linewidth": 2,
-    "figure.facecolor": "white",
-    "axes.facecolor": "white",
-}
-
-
-styled = matplotlib.rc_context(STYLE)  # decorates every function that draws
-
-
-class LabFigure(Figure):
-    """A `Figure` that a notebook shows by itself, although pyplot was never imported.
-
-    `encoding` keeps the notebook small: 128 colours are plenty for lines and areas
-    ("palette"), not for pictures ("png"), and noise does not compress ("jpeg").
-    """
-
-    encoding = "palette"
-
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
-        buffer = io.BytesIO()
-        if self.encoding == "jpeg":
-            self.savefig(buffer, format="jpeg", pil_kwargs={"quality": 80})
-        else:
-            self.savefig(buffer, format="png")
-        picture = reduced(buffer.getvalue()) if self.encoding == "palette" else buffer.getvalue()
-        kind = "image/jpeg" if self.encoding == "jpeg" else "image/png"
-        return {kind: base64.b64encode(picture).decode()}
-
-
-def reduced(png: bytes) -> bytes:
-    """A PNG with 128 colours: a quarter of the size."""
-    buffer = io.BytesIO()
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    picture = picture.quantize(128, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    picture.save(buffer, format="png", optimize=True)
-    return buffer.getvalue()
-
-
-@styled
-def new_figure(rows: int = 1, columns: int = 1, *, width: float = 9.0, height: float = 3.6, **options):
-    """(figure, axes) in the course's style; width and height in inches at 100 dots each.
-
-    `axes` as from `Figure.subplots`, which gets the `options`.
-    """
-    figure = LabFigure(figsize=(width, height), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, **options)
-
-
-def method_of(label: str) -> str | None:
-    """The method that a label such as "smoothadv-0.25" or "Gaussian, σ = 0.5" names, if any."""
-    names = [name for name in COLORS if name in label.lower()]
-    return max(names, key=len, default=None)
-
-
-# -- certified accuracy ------------------------------------------------------------------
-
-
-@styled
-def certified_accuracy_figure(curves: dict[str, tuple[np.ndarray, np.ndarray]], title: str = "") -> Figure:
-    """Certified accuracy (%) against the ℓ2 radius, one step curve a label.
-
-    `curves`: label → (radii, accuracy), both `(N,)`, radii increasing, accuracy in
-    percent. A label that names a method has its colour; more curves of one method
-    differ in their dashes. Between two given radii the lower accuracy is drawn:
-    the curve never claims more than was counted.
-    """
-    figure, axes = new_figure(width=7.0, height=4.2)
-    colors = iter(CYCLE)
-    drawn: dict[str, int] = {}
-    for label, (radii, accuracy) in curves.items():
-        method = method_of(label)
-        color = COLORS[method] if method else next(colors)
-        dashes = DASHES[drawn.get(color, 0) % len(DASHES)]
-        drawn[color] = drawn.get(color, 0) + 1
-        axes.step(radii, accuracy, where="pre", label=label, color=color, linestyle=dashes)
-    axes.set(xlabel="ℓ2 radius (pixels in [0, 1])", ylabel="certified accuracy (%)", title=title, ylim=(0, 101))
-    axes.set_xlim(left=0)
-    if curves:
-        axes.legend(loc="upper right")
-    return figure
-
 
 # -- images of two pixels: a base classifier that can be seen whole ------------------------
 
@@ -236,15 +118,6 @@ def photograph() -> Tensor:
     square = pixels[None, :, :, 40:467]
     small = torch.nn.functional.interpolate(square, size=(224, 224), mode="bilinear", antialias=True)
     return small[0].clamp(0, 1)
-
-
-def show_image(axes, image: Tensor, title: str = "") -> None:
-    """Draw `(C, H, W)`; values outside [0, 1] are clipped for the eye only, the network gets them all."""
-    pixels = image.clamp(0, 1).movedim(0, -1).numpy()
-    axes.imshow(pixels[..., 0] if len(image) == 1 else pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.set(xticks=(), yticks=())
-    axes.grid(False)
-    axes.set_title(title, fontsize=9.5)
 
 
 @styled

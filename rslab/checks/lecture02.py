@@ -1,9 +1,4 @@
-"""Checks for the notebooks' exercises: they say what is wrong, not only that it is.
-
-A check takes the reader's function, calls it on cases where the usual mistakes give
-different answers, and compares what comes back with those mistakes. It prints one
-line when all is well and raises `Wrong` with one sentence when not.
-"""
+"""Checks of notebook 02: votes, abstention, the certificate, the sample size."""
 
 import math
 from collections.abc import Callable
@@ -13,36 +8,10 @@ from scipy.stats import binomtest, norm
 from torch import Tensor
 
 from rslab import bounds
+from rslab.checks.answers import Wrong, answer, close, passed
 from rslab.smoothing import ABSTAIN
 
-
-class Wrong(AssertionError):
-    """The answer is not right yet; the message names the fault. Shown in a notebook without a traceback."""
-
-    def _render_traceback_(self) -> list[str]:
-        return [f"✗ {self}"]
-
-
-def _answer(function: Callable, *arguments):
-    """function(*arguments); an untouched stub or an exception becomes a `Wrong`."""
-    try:
-        result = function(*arguments)
-    except Exception as error:  # whatever the reader's code raises
-        raise Wrong(f"Your function stopped with {type(error).__name__}: {error}") from error
-    if result is None or result is ...:
-        raise Wrong("Nothing is returned yet: replace each ... of the stub by your code.")
-    return result
-
-
-def _passed(message: str) -> None:
-    print(f"✓ {message}")
-
-
-def _close(value: float, expected: float) -> bool:
-    return math.isclose(value, expected, rel_tol=1e-6, abs_tol=1e-9)
-
-
-# -- 02, exercise 1 ----------------------------------------------------------------------
+# -- exercise 1 ----------------------------------------------------------------------
 
 
 class _Spy:
@@ -77,7 +46,7 @@ def vote_counts(function: Callable) -> None:
     seen = torch.cat(spy.batches)
     _check_noise(seen - x, seen, sigma, n)
     _check_counts(torch.as_tensor(counts), spy(seen).argmax(1), n)
-    _passed(f"vote_counts: {n} fresh noisy copies, σ in [0, 1] units, nothing clipped, every vote counted.")
+    passed(f"vote_counts: {n} fresh noisy copies, σ in [0, 1] units, nothing clipped, every vote counted.")
 
 
 def _check_noise(noise: Tensor, seen: Tensor, sigma: float, n: int) -> None:
@@ -114,7 +83,7 @@ def _check_counts(counts: Tensor, votes: Tensor, n: int) -> None:
     if counts.shape != (3,):
         raise Wrong(f"The counts have shape {tuple(counts.shape)}, expected one number a class, (num_classes,) = (3,).")
     total = float(counts.sum())
-    if _close(total, 1.0):
+    if close(total, 1.0):
         raise Wrong("These are shares that add to 1. Return counts: the bound needs the number of votes.")
     if torch.is_floating_point(counts) and bool((counts != counts.round()).any()):
         raise Wrong("The counts are no whole numbers: soft scores were added. A vote is f's argmax, for one class.")
@@ -124,7 +93,7 @@ def _check_counts(counts: Tensor, votes: Tensor, n: int) -> None:
         raise Wrong("The counts add to n but are not the argmax votes: is a class shifted, or argmin taken?")
 
 
-# -- 02, exercise 2 ----------------------------------------------------------------------
+# -- exercise 2 ----------------------------------------------------------------------
 
 
 def certificate(function: Callable) -> None:
@@ -138,12 +107,12 @@ def certificate(function: Callable) -> None:
     _check_certificate(function, [40, 30, 30], [510, 245, 245], alpha, sigma)  # p̂ > ½, p̲ < ½
     _check_certificate(function, [2, 1, 0], [0, 1000, 0], alpha, sigma)  # not one vote for the selected class
     _check_certificate(function, [0, 0, 100], [0, 0, 10_000], 0.01, 0.25)  # unanimous
-    _passed("certificate: the selection votes choose, the fresh votes bound, and what cannot be shown is not claimed.")
+    passed("certificate: the selection votes choose, the fresh votes bound, and what cannot be shown is not claimed.")
 
 
 def _check_certificate(function, selection, counts, alpha, sigma) -> None:
     case = f"selection {selection}, counts {counts}, α = {alpha}, σ = {sigma}"
-    result = _answer(function, list(selection), list(counts), alpha, sigma)
+    result = answer(function, list(selection), list(counts), alpha, sigma)
     if not isinstance(result, (tuple, list)) or len(result) != 2:
         raise Wrong(f"Return two things, (class or ABSTAIN, radius); for {case} came {result!r}.")
     label, radius = result
@@ -153,7 +122,7 @@ def _check_certificate(function, selection, counts, alpha, sigma) -> None:
     top, n = selection.index(max(selection)), sum(counts)
     lower = bounds.lower_confidence_bound(counts[top], n, alpha)
     right = (top, bounds.certified_radius(lower, sigma)) if lower > 0.5 else (ABSTAIN, 0.0)
-    if label == right[0] and _close(radius, right[1]):
+    if label == right[0] and close(radius, right[1]):
         return
     if math.isnan(radius):
         raise Wrong(f"The radius is NaN for {case}: a class without a vote has p̲ = 0, so abstain.")
@@ -194,7 +163,7 @@ def _check_certificate(function, selection, counts, alpha, sigma) -> None:
         faults[right[1] / 2] = "The radius is half of what it should be: with p̄_B = 1 − p̲ the two halves add up."
         faults[sigma * float(norm.cdf(lower))] = "Φ was used in place of its inverse: norm.ppf, not norm.cdf."
     for wrong, message in faults.items():
-        if radius != 0 and _close(radius, wrong):
+        if radius != 0 and close(radius, wrong):
             raise Wrong(f"{message} ({case})")
     if right[0] == ABSTAIN:
         raise Wrong(
@@ -203,7 +172,7 @@ def _check_certificate(function, selection, counts, alpha, sigma) -> None:
     raise Wrong(f"For {case} expected ({right[0]}, {right[1]:.4f}), came ({label}, {radius:.4f}).")
 
 
-# -- 02, exercise 3 ----------------------------------------------------------------------
+# -- exercise 3 ----------------------------------------------------------------------
 
 
 def abstention(function: Callable) -> None:
@@ -218,11 +187,11 @@ def abstention(function: Callable) -> None:
         ([1, 0], 0.001),
     )
     for counts, alpha in cases:
-        label = _answer(function, list(counts), alpha)
+        label = answer(function, list(counts), alpha)
         if not isinstance(label, (int, float)) and not hasattr(label, "__index__"):
             raise Wrong(f"Return a class number or ABSTAIN; for counts {counts} came {label!r}.")
         _check_abstention(int(label), counts, alpha)
-    _passed("abstention: the binomial test decides, and doubt means silence.")
+    passed("abstention: the binomial test decides, and doubt means silence.")
 
 
 def _check_abstention(label: int, counts: list[int], alpha: float) -> None:
@@ -256,18 +225,18 @@ def _check_abstention(label: int, counts: list[int], alpha: float) -> None:
     )
 
 
-# -- 02, exercise 4 ----------------------------------------------------------------------
+# -- exercise 4 ----------------------------------------------------------------------
 
 
 def smallest_n(function: Callable) -> None:
     """Check `function(radius, sigma, alpha)` → the least n of unanimous votes that certifies the radius."""
     for radius, sigma, alpha in ((1.0, 0.5, 0.001), (0.5, 0.25, 0.01), (1.0, 1.0, 0.001), (1.0, 0.25, 0.001)):
-        n = _answer(function, radius, sigma, alpha)
+        n = answer(function, radius, sigma, alpha)
         case = f"radius {radius}, σ = {sigma}, α = {alpha}"
         if float(n) != int(n):
             raise Wrong(f"For {case} came {n}: votes are whole; round up.")
         _check_smallest(int(n), radius, sigma, alpha, case)
-    _passed("smallest_n: with one vote fewer even unanimity could not certify the radius.")
+    passed("smallest_n: with one vote fewer even unanimity could not certify the radius.")
 
 
 def _check_smallest(n: int, radius: float, sigma: float, alpha: float, case: str) -> None:

@@ -1,0 +1,35 @@
+"""Checks for the notebooks' exercises: they say what is wrong, not only that it is.
+
+A check takes the reader's function, calls it on cases where the usual mistakes give
+different answers, and compares what comes back with those mistakes. It prints one
+line when all is well and raises `Wrong` with one sentence when not.
+"""
+
+import math
+from collections.abc import Callable
+
+
+class Wrong(AssertionError):
+    """The answer is not right yet; the message names the fault. Shown in a notebook without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"✗ {self}"]
+
+
+def answer(function: Callable, *arguments):
+    """function(*arguments); an untouched stub or an exception becomes a `Wrong`."""
+    try:
+        result = function(*arguments)
+    except Exception as error:  # whatever the reader's code raises
+        raise Wrong(f"Your function stopped with {type(error).__name__}: {error}") from error
+    if result is None or result is ...:
+        raise Wrong("Nothing is returned yet: replace each ... of the stub by your code.")
+    return result
+
+
+def passed(message: str) -> None:
+    print(f"✓ {message}")
+
+
+def close(value: float, expected: float) -> bool:
+    return math.isclose(value, expected, rel_tol=1e-6, abs_tol=1e-9)
