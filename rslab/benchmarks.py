@@ -87,7 +87,7 @@ def _certify(model, images):
                 counts[vote] += 1
 
     network = fold_batchnorm(model).to(memory_format=torch.channels_last)
-    smoothed = SmoothedClassifier(network, 10, sigma, batch_size=128 if x.device.type == "cpu" else 1000)
+    smoothed = SmoothedClassifier(network, 10, sigma)
     return reference, lambda: smoothed.sample_under_noise(x, n), n
 
 

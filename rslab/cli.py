@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -27,7 +27,7 @@ Device = Annotated[str, typer.Option(help="auto (CUDA when there is one), cpu, c
 Alpha = Annotated[float, typer.Option(help="α: allowed probability of a wrong answer, an image, in (0, 1)")]
 Seed = Annotated[int, typer.Option(help="Seed of all randomness, 0 … 1000")]
 Skip = Annotated[int, typer.Option(help="Take every SKIP-th test image")]
-Max = Annotated[Optional[int], typer.Option(help="Take at most MAX images, after --skip")]  # noqa: UP045
+Max = Annotated[int | None, typer.Option(help="Take at most MAX images, after --skip")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run or log")]
 DEFAULT = TrainConfig()
 
@@ -139,7 +139,7 @@ def demo(
 
 @app.command()
 def train(
-    out: Annotated[Optional[Path], typer.Option(help="Run folder (default runs/DATASET-ARCH-METHOD-σ)")] = None,  # noqa: UP045
+    out: Annotated[Path | None, typer.Option(help="Run folder (default runs/DATASET-ARCH-METHOD-σ)")] = None,
     dataset: Annotated[str, typer.Option(help="digits, mnist or cifar10")] = DEFAULT.dataset,
     arch: Annotated[str, typer.Option(help="cnn, resnet20, resnet110 or resnet50")] = DEFAULT.arch,
     normalization: Annotated[str, typer.Option(help="First layer: standard, or center")] = DEFAULT.normalization,
@@ -149,7 +149,7 @@ def train(
     norm: Annotated[str, typer.Option(help="Norm of the attack: l2 or linf")] = DEFAULT.norm,
     epsilon: Annotated[float, typer.Option(help="ε of the attack, [0, 1] pixel units")] = DEFAULT.epsilon,
     steps: Annotated[int, typer.Option(help="T: iterations of the attack")] = DEFAULT.steps,
-    step_size: Annotated[Optional[float], typer.Option(help="η of PGD (default 2.5 ε / T)")] = None,  # noqa: UP045
+    step_size: Annotated[float | None, typer.Option(help="η of PGD (default 2.5 ε / T)")] = None,
     random_start: Annotated[bool, typer.Option("--random-start", help="PGD from a random point")] = False,
     samples: Annotated[int, typer.Option(help="m: noisy copies an image, for attack and update")] = DEFAULT.samples,
     warmup: Annotated[int, typer.Option(help="Epochs over which ε grows to its value")] = DEFAULT.warmup,
@@ -163,10 +163,10 @@ def train(
     weight_decay: Annotated[float, typer.Option(help="l2 penalty on the weights")] = DEFAULT.weight_decay,
     augment: Annotated[bool, typer.Option("--augment", help="Random crop and flip")] = False,
     seed: Seed = DEFAULT.seed,
-    pretrained: Annotated[Optional[str], typer.Option(help="Run folder whose weights to start from")] = None,  # noqa: UP045
-    labels: Annotated[Optional[int], typer.Option(help="Keep this many labels, hide the rest")] = None,  # noqa: UP045
-    unlabelled: Annotated[Optional[str], typer.Option(help="Pool: hidden, or a data set")] = None,  # noqa: UP045
-    pseudo_labels: Annotated[Optional[str], typer.Option(help="Run folder that labels the pool")] = None,  # noqa: UP045
+    pretrained: Annotated[str | None, typer.Option(help="Run folder whose weights to start from")] = None,
+    labels: Annotated[int | None, typer.Option(help="Keep this many labels, hide the rest")] = None,
+    unlabelled: Annotated[str | None, typer.Option(help="Pool: hidden, or a data set")] = None,
+    pseudo_labels: Annotated[str | None, typer.Option(help="Run folder that labels the pool")] = None,
     pool_weight: Annotated[float, typer.Option(help="Weight of a pool image's loss")] = DEFAULT.pool_weight,
     device: Device = "auto",
     resume: Resume = False,
@@ -185,7 +185,7 @@ def train(
 @app.command()
 def certify(
     target: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a published checkpoint.pth.tar")],
-    sigma: Annotated[Optional[float], typer.Option(help="σ of the noise (default: the σ of training)")] = None,  # noqa: UP045
+    sigma: Annotated[float | None, typer.Option(help="σ of the noise (default: the σ of training)")] = None,
     n0: Annotated[int, typer.Option(help="Votes that select the class")] = 100,
     n: Annotated[int, typer.Option(help="Fresh votes that bound its probability")] = 100_000,
     alpha: Alpha = 0.001,
@@ -196,10 +196,10 @@ def certify(
     skip: Skip = 1,
     max: Max = None,
     seed: Seed = 0,
-    batch_size: Annotated[int, typer.Option(help="Noisy images at a time")] = 1000,
-    dataset: Annotated[Optional[str], typer.Option(help="Another data set than the run's own")] = None,  # noqa: UP045
+    batch_size: Annotated[int | None, typer.Option(help="Noisy images at a time (default: by size)")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Another data set than the run's own")] = None,
     normalization: Annotated[str, typer.Option(help="Checkpoint's first layer: auto, standard or center")] = "auto",
-    out: Annotated[Optional[Path], typer.Option(help="Log to write (default RUN/certify.tsv)")] = None,  # noqa: UP045
+    out: Annotated[Path | None, typer.Option(help="Log to write (default RUN/certify.tsv)")] = None,
     device: Device = "auto",
     resume: Resume = False,
 ):
@@ -228,27 +228,27 @@ def certify(
 @app.command()
 def attack(
     target: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a published checkpoint.pth.tar")],
-    sigma: Annotated[Optional[float], typer.Option(help="σ of the noise; 0: none (default: as trained)")] = None,  # noqa: UP045
+    sigma: Annotated[float | None, typer.Option(help="σ of the noise; 0: none (default: as trained)")] = None,
     attack: Annotated[str, typer.Option(help="pgd, ddn or fgsm")] = "pgd",
     objective: Annotated[str, typer.Option(help="What is attacked: smoothadv (G), naive or base (f)")] = "smoothadv",
     loss: Annotated[str, typer.Option(help="Of PGD: cross-entropy, or margin (Carlini–Wagner)")] = "cross-entropy",
     norm: Annotated[str, typer.Option(help="l2 or linf")] = "l2",
     epsilon: Annotated[float, typer.Option(help="ε, [0, 1] pixel units")] = 0.5,
     steps: Annotated[int, typer.Option(help="T: iterations")] = 20,
-    step_size: Annotated[Optional[float], typer.Option(help="η of PGD (default 2.5 ε / T)")] = None,  # noqa: UP045
+    step_size: Annotated[float | None, typer.Option(help="η of PGD (default 2.5 ε / T)")] = None,
     restarts: Annotated[int, typer.Option(help="Starts of PGD; all but the first are random")] = 1,
     samples: Annotated[int, typer.Option(help="m: noisy copies that estimate the gradient")] = 32,
     stein: Annotated[bool, typer.Option("--stein", help="Gradient by Stein's lemma, from values of f")] = False,
-    target_class: Annotated[Optional[int], typer.Option(help="Class to reach (default: any wrong one)")] = None,  # noqa: UP045
-    transfer: Annotated[Optional[Path], typer.Option(help="Run folder of the model to craft the attack on")] = None,  # noqa: UP045
+    target_class: Annotated[int | None, typer.Option(help="Class to reach (default: any wrong one)")] = None,
+    transfer: Annotated[Path | None, typer.Option(help="Run folder of the model to craft the attack on")] = None,
     n: Annotated[int, typer.Option(help="Votes of PREDICT on the attacked image")] = 10_000,
     alpha: Alpha = 0.001,
     skip: Skip = 1,
     max: Max = None,
     seed: Seed = 0,
-    dataset: Annotated[Optional[str], typer.Option(help="Another data set than the run's own")] = None,  # noqa: UP045
+    dataset: Annotated[str | None, typer.Option(help="Another data set than the run's own")] = None,
     normalization: Annotated[str, typer.Option(help="Checkpoint's first layer: auto, standard or center")] = "auto",
-    out: Annotated[Optional[Path], typer.Option(help="Log to write (default RUN/attack.tsv)")] = None,  # noqa: UP045
+    out: Annotated[Path | None, typer.Option(help="Log to write (default RUN/attack.tsv)")] = None,
     device: Device = "auto",
     resume: Resume = False,
 ):
@@ -329,9 +329,9 @@ def table(
 @app.command()
 def reproduce(
     plan: Annotated[str, typer.Argument(help="A plan that comes with rslab, or a plan file")],
-    out: Annotated[Optional[Path], typer.Option(help="Folder of the runs (default runs/PLAN)")] = None,  # noqa: UP045
+    out: Annotated[Path | None, typer.Option(help="Folder of the runs (default runs/PLAN)")] = None,
     list: Annotated[bool, typer.Option("--list", help="Only show the stages, and minutes left as measured")] = False,
-    minutes: Annotated[Optional[float], typer.Option(help="Stop cleanly after so many minutes")] = None,  # noqa: UP045
+    minutes: Annotated[float | None, typer.Option(help="Stop cleanly after so many minutes")] = None,
     device: Device = "auto",
 ):
     """Carry out a plan: train, certify, table. What is complete is skipped, the rest resumed."""
@@ -370,7 +370,7 @@ def bench(
 
 @app.command()
 def data(
-    names: Annotated[Optional[list[str]], typer.Argument(metavar="[NAME…]", help="Data sets (default: all)")] = None,  # noqa: UP045
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME…]", help="Data sets (default: all)")] = None,
     download: Annotated[bool, typer.Option(help="Fetch what is absent")] = False,
 ):
     """Show where the data sets are and whether they are whole; --download fetches what is absent."""

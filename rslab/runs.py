@@ -10,7 +10,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from rslab.data import LabeledImages, load_dataset
 from rslab.errors import InputError, check_at_least, check_choice, check_open_unit, check_positive, check_seed
 from rslab.models import NORMALIZATIONS, fold_batchnorm
 from rslab.randomness import generator_for
-from rslab.smoothing import SmoothedClassifier, log_mean_probs, mean_log_probs
+from rslab.smoothing import SmoothedClassifier, default_batch_size, log_mean_probs, mean_log_probs
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,15 @@ class CertifySettings:
     seed: int = 0
     skip: int = 1  # take every skip-th image …
     max: int | None = None  # … and at most this many
-    batch_size: int = 1000  # noisy images at a time; part of the noise's order on a GPU
+    batch_size: int | None = None  # noisy images at a time (default: by size and device); orders the noise of a GPU
 
     def __post_init__(self):
         check_positive("sigma", self.sigma)
         check_open_unit("alpha", self.alpha)
         check_choice("bound", self.bound, BOUNDS)
-        for name in ("n0", "n", "skip", "batch_size"):
+        for name in ("n0", "n", "skip"):
             check_at_least(name, getattr(self, name), 1)
-        if self.max is not None:
-            check_at_least("max", self.max, 1)
+        _check_optional_counts(self)
         check_seed(self.seed)
 
 
@@ -76,7 +75,7 @@ class AttackSettings:
     seed: int = 0
     skip: int = 1
     max: int | None = None
-    batch_size: int = 1000
+    batch_size: int | None = None
 
     def __post_init__(self):
         check_at_least("sigma", self.sigma, 0)
@@ -88,12 +87,11 @@ class AttackSettings:
         check_choice("norm", self.norm, attacks.NORMS)
         check_at_least("epsilon", self.epsilon, 0)
         check_open_unit("alpha", self.alpha)
-        for name in ("steps", "restarts", "samples", "n", "skip", "batch_size"):
+        for name in ("steps", "restarts", "samples", "n", "skip"):
             check_at_least(name, getattr(self, name), 1)
         if self.step_size is not None:
             check_positive("step_size", self.step_size)
-        if self.max is not None:
-            check_at_least("max", self.max, 1)
+        _check_optional_counts(self)
         if self.attack == "ddn" and self.norm != "l2":
             raise InputError(f"norm: got {self.norm!r} with attack 'ddn', expected 'l2': DDN minimises an l2 norm.")
         if self.attack != "pgd" and (self.restarts > 1 or self.loss != "cross-entropy" or self.stein):
@@ -101,6 +99,12 @@ class AttackSettings:
         if self.stein and self.objective != "smoothadv":
             raise InputError(f"stein: got objective {self.objective!r}, expected 'smoothadv': it estimates ∇G.")
         check_seed(self.seed)
+
+
+def _check_optional_counts(settings: CertifySettings | AttackSettings) -> None:
+    for name in ("max", "batch_size"):
+        if getattr(settings, name) is not None:
+            check_at_least(name, getattr(settings, name), 1)
 
 
 def load_target(target: Path, dataset: str | None, normalization: str, sigma: float | None):
@@ -154,6 +158,7 @@ def certify_dataset(
     Columns: idx label predict radius correct time count_a n n0 alpha.
     """
     _check_classes(model, data, device)
+    settings = _with_batch_size(settings, data, device)
     columns = records.CERTIFY_COLUMNS + records.COUNT_COLUMNS
     done = _open_log(log, columns, asdict(settings) | _provenance(model, data, device), resume)
     network = fold_batchnorm(model).to(device).to(memory_format=torch.channels_last)
@@ -208,6 +213,7 @@ def attack_dataset(
     _check_classes(model, data, device)
     if settings.target is not None and not 0 <= settings.target < data.num_classes:
         raise InputError(f"target: got {settings.target}, expected a class 0 … {data.num_classes - 1}.")
+    settings = _with_batch_size(settings, data, device)
     provenance = _provenance(model, data, device)
     if source is not None:
         _check_classes(source, data, device)
@@ -275,6 +281,11 @@ def attack_batch(model, x: Tensor, y: Tensor, settings: AttackSettings, generato
 
 def _plain_number(count: float) -> int | float:
     return int(count) if float(count).is_integer() else float(count)
+
+
+def _with_batch_size(settings, data: LabeledImages, device: str):
+    size = settings.batch_size or default_batch_size(data.shape, torch.device(device).type)
+    return replace(settings, batch_size=size)
 
 
 def _check_classes(model: nn.Module, data: LabeledImages, device: str) -> None:

@@ -99,7 +99,7 @@ def _model_name(file: Path, root: Path, several: bool) -> str:
     if parts[-1] == "certify.tsv":
         parts = parts[:-1] or [file.resolve().parent.name]
     elif file == root:
-        parts = list(file.parts)[-3:]
+        parts = [part for part in file.parts if part != file.anchor][-3:]
     return "/".join(parts)
 
 
