@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from rslab.config import ATTACKS, METHODS, OUTER_LOSSES, SCHEDULES, TrainConfig
+from rslab.config import ATTACKS, METHODS, NOISY, OUTER_LOSSES, SCHEDULES, TrainConfig
 from rslab.errors import InputError, WorkError
 
 app = typer.Typer(
@@ -140,7 +140,7 @@ def demo(
 @app.command()
 def train(
     out: Annotated[Path | None, typer.Option(help="Run folder (default runs/DATASET-ARCH-METHOD-σ)")] = None,
-    dataset: Annotated[str, typer.Option(help="digits, mnist or cifar10")] = DEFAULT.dataset,
+    dataset: Annotated[str, typer.Option(help="digits, mnist, mnist8 or cifar10")] = DEFAULT.dataset,
     arch: Annotated[str, typer.Option(help="cnn, resnet20, resnet110 or resnet50")] = DEFAULT.arch,
     normalization: Annotated[str, typer.Option(help="First layer: standard, or center")] = DEFAULT.normalization,
     method: Annotated[str, typer.Option(help="; ".join(f"{k}: {v}" for k, v in METHODS.items()))] = DEFAULT.method,
@@ -343,8 +343,10 @@ def reproduce(
     if not list:
         complete = plans.carry_out(runs, out, device=choose_device(device), minutes=minutes, progress=bar)
         if complete:
-            logs = tables.find_logs([out / run.name for run in runs]).logs
-            return print(tables.format_table(tables.accuracy_table(logs)))
+            certified = [out / run.name for run in runs if run.train.method in NOISY]
+            if certified:
+                print(tables.format_table(tables.accuracy_table(tables.find_logs(certified).logs)))
+            return
         print("Stopped by --minutes; the same command goes on.", file=sys.stderr)
     for stage in plans.stages(runs, out):
         state = "complete" if stage.complete else f"{stage.done}/{stage.total}"

@@ -1,4 +1,4 @@
-"""Images in [0, 1] with labels: embedded digits, MNIST, CIFAR-10.
+"""Images in [0, 1] with labels: embedded digits, MNIST (also at 8×8), CIFAR-10.
 
 Digits come with scikit-learn: real, offline, the default. MNIST and CIFAR-10 are
 read by torchvision from the folder that RSLAB_DATA names (default
@@ -63,7 +63,7 @@ def data_root() -> Path:
 
 
 def load_dataset(name: str, split: str, *, download: bool = True) -> LabeledImages:
-    """The `train` or `test` split of `digits`, `mnist` or `cifar10`.
+    """The `train` or `test` split of `digits`, `mnist`, `mnist8` or `cifar10`.
 
     Raises `InputError` for an unknown name or split, `WorkError` when the files
     are neither in `data_root()` nor to be downloaded.
@@ -112,6 +112,13 @@ def _mnist(split: str, download: bool):
     return _present_or_downloaded("MNIST", read, fetch, download)
 
 
+def _mnist8(split: str, download: bool):
+    """MNIST at the size of the digits, to pre-train for them: means over the middle 20×20 pixels, its frame."""
+    pixels, labels, classes = _mnist(split, download)
+    means = torch.nn.functional.adaptive_avg_pool2d(pixels[:, :, 4:24, 4:24].float(), 8)
+    return means.div_(255), labels, classes
+
+
 def _cifar10(split: str, download: bool):
     from torchvision.datasets import CIFAR10
 
@@ -141,7 +148,7 @@ def _present_or_downloaded(title: str, read: Callable, fetch: Callable, download
     )
 
 
-DATASETS: dict[str, Callable] = {"digits": _digits, "mnist": _mnist, "cifar10": _cifar10}
+DATASETS: dict[str, Callable] = {"digits": _digits, "mnist": _mnist, "mnist8": _mnist8, "cifar10": _cifar10}
 
 
 def check_images(images: Tensor, *, name: str = "images") -> Tensor:

@@ -6,16 +6,18 @@
 
 A line names a run and its options (those of `TrainConfig`; with `certify.` before
 them those of `CertifySettings`). A line that begins with `defaults` holds for the
-lines below it. Every stage that is complete is skipped, every other one resumed.
+lines below it. `pretrained` and `pseudo_labels` may name a run of an earlier line. Runs
+of a method without noise are trained only. Every stage that is complete is skipped,
+every other one resumed.
 """
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from rslab import records
-from rslab.config import TrainConfig
+from rslab.config import NOISY, TrainConfig
 from rslab.data import load_dataset
 from rslab.errors import InputError
 from rslab.runs import CertifySettings, certify_dataset, chosen_indices
@@ -109,18 +111,31 @@ class Stage:
 
 def stages(plan: list[PlannedRun], out: Path) -> Iterator[Stage]:
     """Every stage in order, with what of it stands in `out`."""
-    for run in plan:
+    for run in _resolved(plan, out):
         folder = out / run.name
         history = read_history(folder)
         seconds = [record["seconds"] for record in history]
         finished = (folder / "weights.safetensors").exists()
         epochs = run.train.epochs if finished else min(len(history), run.train.epochs - 1)
         yield Stage(run, "train", epochs, run.train.epochs, _mean(seconds))
+        if run.train.method not in NOISY:
+            continue
         log = folder / "certify.tsv"
         rows = records.read_log(log) if log.exists() and records.is_log(log) else []
         images = len(chosen_indices(len(load_dataset(run.train.dataset, "test")), run.certify.skip, run.certify.max))
         times = [_seconds(text) for text in rows.time] if len(rows) else []
         yield Stage(run, "certify", len(rows), images, _mean(times))
+
+
+def _resolved(plan: list[PlannedRun], out: Path) -> list[PlannedRun]:
+    """The plan with the names of its own runs, where another run is meant, as folders in `out`."""
+    names = {run.name for run in plan}
+    resolved = []
+    for run in plan:
+        sources = {key: getattr(run.train, key) for key in ("pretrained", "pseudo_labels")}
+        folders = {key: str(out / name) for key, name in sources.items() if name in names}
+        resolved.append(replace(run, train=replace(run.train, **folders)))
+    return resolved
 
 
 def _mean(values: list[float]) -> float | None:
@@ -146,7 +161,7 @@ def carry_out(
     `progress(iterator, total, done, title)` may wrap the steps of a stage, to draw a bar.
     """
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
-    for run in plan:
+    for run in _resolved(plan, out):
         for stage in [stage for stage in stages([run], out) if not stage.complete]:
             if not _carry_out_stage(stage, out / run.name, device, deadline, progress):
                 return False

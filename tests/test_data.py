@@ -48,7 +48,7 @@ def test_a_data_set_moves_to_a_device_whole(digits):
 
 
 def test_unknown_names_and_splits_are_refused():
-    with pytest.raises(InputError, match="^dataset: got 'cifar100', expected one of digits, mnist, cifar10"):
+    with pytest.raises(InputError, match="^dataset: got 'cifar100', expected one of digits, mnist, mnist8, cifar10"):
         load_dataset("cifar100", "train")
     with pytest.raises(InputError, match="^split: got 'val', expected one of train, test"):
         load_dataset("digits", "val")
@@ -72,6 +72,16 @@ def test_mnist_is_the_published_one():
     assert float(train.images.mean()) == pytest.approx(0.1307, abs=5e-5)
     assert float(train.images.std()) == pytest.approx(0.3081, abs=5e-5)
     assert train.images.min() == 0 and train.images.max() == 1
+
+
+@pytest.mark.data
+def test_mnist8_is_mnist_in_the_frame_of_the_digits(digits):
+    needs("MNIST")
+    small, large = (load_dataset(name, "test", download=False) for name in ("mnist8", "mnist"))
+    assert small.shape == digits.shape and torch.equal(small.labels, large.labels)
+    assert small.checksum != large.checksum and float(small.images.min()) == 0 and float(small.images.max()) <= 1
+    # A corner pixel is the mean of the 3×3 pixels below it: 20 pixels in 8 windows, of 2.5 pixels and a part.
+    torch.testing.assert_close(small.images[:, 0, 0, 0], large.images[:, 0, 4:7, 4:7].mean((1, 2)))
 
 
 @pytest.mark.data

@@ -110,6 +110,25 @@ def test_a_run_with_other_options_is_not_certified(tmp_path):
         carry_out(other, tmp_path / "out")
 
 
+def test_a_run_may_start_from_an_earlier_one_and_without_noise_nothing_is_certified(tmp_path):
+    text = """
+    defaults epochs=1 labels=64 certify.n=10 certify.max=1
+    teacher method=standard
+    student pretrained=teacher unlabelled=hidden pseudo_labels=teacher
+    """
+    plan, out = read_plan(plan_of(tmp_path, text)), tmp_path / "out"
+    assert [(stage.run.name, stage.kind) for stage in stages(plan, out)] == [
+        ("teacher", "train"),
+        ("student", "train"),
+        ("student", "certify"),
+    ]
+    assert carry_out(plan, out)
+    assert not (out / "teacher" / "certify.tsv").exists()
+    config, _ = records.read_run(out / "student")
+    assert config.pretrained == config.pseudo_labels == str(out / "teacher")
+    assert carry_out(plan, out)
+
+
 def test_progress_wraps_every_stage(tmp_path):
     seen = []
 
