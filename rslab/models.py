@@ -60,6 +60,23 @@ def small_cnn(num_classes: int, channels: int) -> nn.Sequential:
     )
 
 
+def strided_cnn(num_classes: int, channels: int) -> nn.Sequential:
+    """Two convolutions of stride 2 and a wide hidden layer, 163,000 weights: adversarial training on MNIST.
+
+    The sizes of Wong and Kolter's (2018) MNIST network, with batch norm. At half the
+    resolution from the start, a step costs a third of `small_cnn`'s on a CPU.
+    """
+    return nn.Sequential(
+        *conv_bn(channels, 16, stride=2),
+        *conv_bn(16, 32, stride=2),
+        nn.AdaptiveAvgPool2d(7),
+        nn.Flatten(),
+        nn.Linear(32 * 7 * 7, 100),
+        nn.ReLU(inplace=True),
+        nn.Linear(100, num_classes),
+    )
+
+
 class BasicBlock(nn.Module):
     """relu(x + BN(conv(relu(BN(conv(x))))))); a 1×1 convolution adapts x where the shape changes."""
 
@@ -117,6 +134,7 @@ def _resnet50(num_classes: int, channels: int) -> nn.Module:
 
 ARCHITECTURES = {
     "cnn": small_cnn,
+    "strided-cnn": strided_cnn,
     "resnet20": lambda num_classes, channels: CifarResNet(20, num_classes, channels),
     "resnet110": lambda num_classes, channels: CifarResNet(110, num_classes, channels),
     "resnet50": _resnet50,

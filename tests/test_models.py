@@ -11,7 +11,7 @@ from rslab.models import STATISTICS, build_model, count_parameters, fold_batchno
 SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 
 
-@pytest.mark.parametrize("arch", ["cnn", "resnet20"])
+@pytest.mark.parametrize("arch", ["cnn", "strided-cnn", "resnet20"])
 @pytest.mark.parametrize("dataset", SHAPES)
 def test_images_become_logits(arch, dataset):
     model = build_model(arch, dataset, 10).eval()
@@ -52,7 +52,7 @@ def test_the_statistics_of_digits_are_those_of_its_training_images(digits):
     assert float(digits.images.std()) == pytest.approx(STATISTICS["digits"][1][0], abs=5e-5)
 
 
-@pytest.mark.parametrize("arch, dataset", [("cnn", "digits"), ("resnet20", "cifar10")])
+@pytest.mark.parametrize("arch, dataset", [("cnn", "digits"), ("strided-cnn", "mnist"), ("resnet20", "cifar10")])
 def test_folding_batch_norm_changes_no_logit_and_not_the_model(arch, dataset):
     model = build_model(arch, dataset, 10)
     for number, module in enumerate(model.modules()):
