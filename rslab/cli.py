@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from rslab.config import ATTACKS, METHODS, NOISY, OUTER_LOSSES, SCHEDULES, TrainConfig
+from rslab.devices import choose_device
 from rslab.errors import InputError, WorkError
 
 app = typer.Typer(
@@ -53,22 +54,6 @@ def main() -> None:
 def _say(message, code: int) -> int:
     print(f"rslab: {message}", file=sys.stderr)
     return code
-
-
-def choose_device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise InputError(f"device: got {name!r}, expected auto, cpu, cuda or cuda:N.")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device: got {name!r}, expected one of the {torch.cuda.device_count()} CUDA devices here.")
-    return name
 
 
 def bar(steps: Iterator, total: int, done: int, title: str) -> Iterator:
@@ -295,6 +280,7 @@ def table(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Logs, runs or folders, ours or published")],
     radii: Annotated[str, typer.Option(help="Radii, separated by commas")] = "0,0.25,0.5,0.75,1,1.25,1.5,1.75,2,2.25",
     envelope: Annotated[bool, typer.Option("--envelope", help="Last row: at each radius the best model")] = False,
+    seeds: Annotated[bool, typer.Option("--seeds", help="Mean ± deviation of runs that differ in -SEED")] = False,
     attacks: Annotated[bool, typer.Option("--attacks", help="Read attack logs: accuracy of g by attack and ε")] = False,
     format: Annotated[str, typer.Option(help="text, markdown, csv or latex")] = "text",
 ):
@@ -321,6 +307,8 @@ def table(
         notes += [f"Best at {radius:g}: {model}" for radius, model in models.items()]
     elif result.images.nunique() > 1:
         notes.append("These logs hold different numbers of images: compare rows only where they agree.")
+    if seeds:
+        result = tables.spread_table(result.drop(index="envelope", errors="ignore"))
     print(tables.format_table(result, format))
     for note in filter(None, notes):
         print(note, file=sys.stderr if format in ("csv", "latex") else sys.stdout)

@@ -113,6 +113,22 @@ def accuracy_table(logs: dict[str, pd.DataFrame], radii=RADII) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").astype({"images": "Int64"})
 
 
+def spread_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean and sample standard deviation over the runs whose names differ only in a last -SEED.
+
+    `table` as from `accuracy_table`; the cells become text, "71.3 ± 0.8". A run without
+    a seed in its name, or with no fellow, stands as it is.
+    """
+    rows: dict[str, dict[str, str]] = {}
+    for name, group in table.groupby(table.index.str.replace(r"-\d+$", "", regex=True), sort=False):
+        rows[name] = {"runs": str(len(group))}
+        for column in table.columns.drop("images"):
+            digits = 3 if column == "ACR" else 1
+            spread = f" ± {group[column].std():.{digits}f}" if len(group) > 1 else ""
+            rows[name][column] = f"{group[column].mean():.{digits}f}{spread}"
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
 def comparable(logs: dict[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], dict[str, list[str]]]:
     """The logs on the set of images that most of them share (the larger set at a tie), and the others.
 
@@ -176,10 +192,15 @@ def _describe_attack(file: Path) -> tuple[str, int, str, float] | None:
     settings = records.read_json(beside)
     try:
         samples, epsilon = int(settings["samples"]), float(settings["epsilon"])
-        label = "base" if settings["objective"] == "base" else f"{settings['objective']}, m = {samples}"
-        return f"{file.parent.name} {settings['attack']} ", 0 if label == "base" else samples, label, epsilon
+        name = f"{settings['attack']} {settings['norm']}"
+        if settings["attack"] == "pgd":
+            name += f" T = {settings['steps']}" + f" × {settings['restarts']}" * (settings["restarts"] > 1)
+        base = settings["objective"] == "base"
+        label = ("" if base else f"m = {samples} ") + settings["objective"]
+        label += " by transfer" * ("source_weights" in settings)
+        return f"{file.parent.name}: {name} ", 0 if base else samples, label, epsilon
     except (KeyError, TypeError, ValueError):
-        raise InputError(f"{beside}: got no attack, objective, samples and epsilon, expected these settings.") from None
+        raise InputError(f"{beside}: got settings of no attack, expected those that `rslab attack` writes.") from None
 
 
 def left_out_sentence(left_out: dict[str, list[str]], shown: int = 4) -> str:
@@ -227,6 +248,8 @@ def format_table(table: pd.DataFrame, fmt: str = "text", corner: str = "model") 
 
 
 def _cell(column, value, digits: int) -> str:
+    if isinstance(value, str):
+        return value
     if pd.isna(value):
         return ""
     if column == "images":

@@ -1,5 +1,6 @@
 """The command line from outside: output shapes, exit codes, one sentence for every mistake."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,16 @@ def test_every_bound_certifies(run, tmp_path, monkeypatch, capsys, bound):
     assert call(monkeypatch, capsys, "certify", run, "--bound", bound, "--n", 500, "--max", 2, "--out", log)[0] == 0
     assert len(records.read_log(log)) == 2
     assert records.read_json(log.with_suffix(".json"))["bound"] == bound
+
+
+def test_table_of_seeds_gives_mean_and_deviation(monkeypatch, capsys, run, tmp_path):
+    for seed in (0, 1):
+        shutil.copytree(run, tmp_path / f"model-{seed}")
+        call(monkeypatch, capsys, "certify", tmp_path / f"model-{seed}", "--n", 100, "--max", 5, "--seed", seed)
+    code, out, _ = call(monkeypatch, capsys, "table", tmp_path, "--seeds", "--radii", "0")
+    assert code == 0
+    header, row = out.splitlines()
+    assert header.split() == ["model", "runs", "0", "ACR"] and row.split()[:2] == ["model", "2"] and "±" in row
 
 
 def test_table_formats(run, monkeypatch, capsys):

@@ -290,3 +290,13 @@ def test_acr_of_the_published_gaussian_models(published_logs, sigma, acr):
     ((_, log),) = tables.find_logs([folder]).logs.items()
     assert len(log) == 10_000
     assert tables.average_certified_radius(log) == pytest.approx(acr, abs=5e-4)
+
+
+def test_runs_that_differ_in_their_seed_become_mean_and_deviation():
+    """Sample standard deviation, by hand: of 60, 70, 80 it is 10, of two equal numbers 0."""
+    logs = {f"a-{seed}": frame(*[(0.6, 1)] * hits, *[(0.6, 0)] * (10 - hits)) for seed, hits in enumerate((6, 7, 8))}
+    logs["alone"] = frame(*[(0.6, 1)] * 10)
+    table = tables.spread_table(tables.accuracy_table(logs, (0.5,)))
+    assert table.loc["a"].tolist() == ["3", "70.0 ± 10.0", "0.420 ± 0.060"]
+    assert table.loc["alone"].tolist() == ["1", "100.0", "0.600"]
+    assert "70.0 ± 10.0" in tables.format_table(table)
