@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: lab demo test lint clean
+.PHONY: lab demo test lint html clean
 
 lab: $(READY)
 	$(BIN)/rslab lab
@@ -19,6 +19,10 @@ test: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# The course as web pages, in build/html.
+html: $(READY)
+	$(BIN)/python -m rslab.html build/html
 
 clean:
 	rm -rf .venv

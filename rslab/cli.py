@@ -3,7 +3,6 @@
 Exit code 0 when the work is done, 2 for bad input, 1 for failed work: one sentence, no traceback.
 """
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
@@ -77,18 +76,14 @@ def finish(steps: Iterator) -> None:
 
 
 @app.command()
-def lab(browser: Annotated[bool, typer.Option(help="Open a browser")] = True):
+def lab(
+    browser: Annotated[bool, typer.Option(help="Open a browser")] = True,
+    present: Annotated[bool, typer.Option("--present", help="For a projector: a copy, code hidden, large")] = False,
+):
     """Open the course in JupyterLab (on this computer only, with its token)."""
-    course = Path(__file__).resolve().parent.parent / "notebooks"
-    if not course.is_dir():
-        raise WorkError(f"The course is not at {course}, expected rslab installed by `pip install -e .` in its clone.")
-    print(f"Course folder: {course}\nJupyterLab prints its address below; stop it with Ctrl-C.", flush=True)
-    command = [sys.executable, "-m", "jupyterlab", f"--notebook-dir={course}", "--ip=127.0.0.1"]
-    command += ["--LabApp.news_url=None", *([] if browser else ["--no-browser"])]
-    try:
-        sys.exit(subprocess.run(command).returncode)
-    except KeyboardInterrupt:
-        sys.exit(0)
+    from rslab.lab import open_lab
+
+    sys.exit(open_lab(browser, present))
 
 
 @app.command()
