@@ -1,6 +1,7 @@
 """What every notebook of the course keeps to, whatever it teaches (nbval runs them in `make test`)."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_the_first_screen_says_what_and_how_long(notebook):
     assert text.startswith(f"# {notebook.stem[:2]} ") and "minutes" in text and "CPU" in text
 
 
-def test_every_exercise_has_a_hint_and_a_solution(notebook):
+def test_every_exercise_has_a_solution(notebook):
     stubs = [cell for cell in cells(notebook, "code") if "raises-exception" in cell["metadata"].get("tags", [])]
     assert 2 <= len(stubs) <= 4 or notebook.stem.startswith("00")
     if not stubs:
@@ -73,4 +74,4 @@ def test_every_exercise_has_a_hint_and_a_solution(notebook):
 
 
 def test_no_traceback_is_saved_with_a_folder_of_the_author(notebook):
-    assert "/work/" not in notebook.read_text() and "/tmp/" not in notebook.read_text()
+    assert not re.search(r"/(home|root|tmp|Users|work)/", notebook.read_text())
