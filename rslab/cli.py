@@ -134,6 +134,8 @@ def train(
     samples: Annotated[int, typer.Option(help="m: noisy copies an image, for attack and update")] = DEFAULT.samples,
     warmup: Annotated[int, typer.Option(help="Epochs over which ε grows to its value")] = DEFAULT.warmup,
     outer: Annotated[str, typer.Option(help=f"SmoothAdv's loss: {', '.join(OUTER_LOSSES)}")] = DEFAULT.outer,
+    consistency: Annotated[float, typer.Option(help="λ of consistency")] = DEFAULT.consistency,
+    confidence: Annotated[float, typer.Option(help="η of consistency: weight of the entropy")] = DEFAULT.confidence,
     clean: Annotated[float, typer.Option(help="adversarial: share of the loss on clean images")] = DEFAULT.clean,
     epochs: Annotated[int, typer.Option(help="Passes over the training set")] = DEFAULT.epochs,
     batch_size: Annotated[int, typer.Option(help="Images a step (times m copies)")] = DEFAULT.batch_size,

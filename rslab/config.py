@@ -14,9 +14,10 @@ METHODS = {
     "combine2": "f(x̂ + δ), x̂ attacks f at x: combination (2)",
     "combine3": "f(x̂ + δ), x̂ attacks f around each x + δ: combination (3)",
     "naive": "f(x̂ + δ), x̂ attacks the mean of log F(x + δᵢ): log and mean swapped",
+    "consistency": "f(x + δ), and the copies' predictions drawn together (Jeong and Shin 2020)",
     "smoothadv": "f(x̂ + δ), x̂ attacks G, the mean of F(x + δᵢ): SmoothAdv, combination (4)",
 }
-NOISY = ("gaussian", "smoothed", "combine1", "combine2", "combine3", "naive", "smoothadv")
+NOISY = ("gaussian", "smoothed", "consistency", "combine1", "combine2", "combine3", "naive", "smoothadv")
 ATTACKING = ("adversarial", "combine1", "combine2", "combine3", "naive", "smoothadv")
 ATTACKS = ("pgd", "ddn", "fgsm")
 OUTER_LOSSES = ("mean-ce", "log-mean")
@@ -42,6 +43,8 @@ class TrainConfig:
     samples: int = 1  # m, noisy copies an image, shared by attack and update
     warmup: int = 10  # epochs over which ε grows linearly from ε/warmup to ε
     outer: str = "mean-ce"  # smoothadv's loss: mean-ce as published code, log-mean as the paper's formula
+    consistency: float = 10.0  # λ of consistency: weight of KL(mean prediction ‖ each copy's)
+    confidence: float = 0.5  # η of consistency: weight of the mean prediction's entropy
     clean: float = 0.0  # adversarial only: share of the loss on clean images (mixed batches)
     # the optimiser: SGD with Nesterov momentum; a step is one batch with all its noisy copies
     epochs: int = 30
@@ -70,7 +73,9 @@ class TrainConfig:
         check_at_least("epsilon", self.epsilon, 0)
         for name in ("steps", "samples", "epochs", "batch_size"):
             check_at_least(name, getattr(self, name), 1)
-        for name in ("warmup", "momentum", "weight_decay", "pool_weight"):
+        if self.method == "consistency" and self.samples < 2:
+            raise InputError(f"samples: got {self.samples} with method 'consistency', expected 2 or more to compare.")
+        for name in ("warmup", "momentum", "weight_decay", "pool_weight", "consistency", "confidence"):
             check_at_least(name, getattr(self, name), 0)
         check_seed(self.seed)
         check_positive("lr", self.lr)
@@ -95,7 +100,11 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: dict, *, source: str = "config") -> "TrainConfig":
-        """The configuration in `values`; an unknown or missing key or a value of another type is refused."""
+        """The configuration in `values`; an unknown key or a value of another type is refused.
+
+        An option that is not there was not yet known when the run was made: its default
+        is what the run did. What the network is must be said.
+        """
         if not isinstance(values, dict):
             raise InputError(f"{source}: got {type(values).__name__}, expected an object of training options.")
         known = {field.name: field for field in fields(cls)}
@@ -104,8 +113,8 @@ class TrainConfig:
                 raise InputError(f"{source}: got unknown key {key!r}, expected keys of TrainConfig.")
             if not _fits(value, known[key].type):
                 raise InputError(f"{source}: got {key} = {value!r}, expected {_annotation(known[key].type)}.")
-        if missing := known.keys() - values.keys():
-            raise InputError(f"{source}: got no {min(missing)!r}, expected every key of TrainConfig.")
+        if missing := {"dataset", "arch", "normalization", "method", "sigma"} - values.keys():
+            raise InputError(f"{source}: got no {min(missing)!r}, expected the options of a training run.")
         return cls(**values)
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from helpers import normal, uniform
 from torch import nn
+from torch.nn import functional as F
 
 from rslab import attacks
 from rslab.config import METHODS, TrainConfig
@@ -91,6 +92,22 @@ def test_smoothed_is_minus_log_of_the_mean_probability(model):
     assert (expected < loss_of(model, "gaussian")).all()
 
 
+def test_consistency_adds_the_divergence_of_the_copies_and_the_entropy_of_their_mean(model):
+    """Term by term with torch's own KL divergence, entropy and cross-entropy."""
+    options = dict(samples=3, consistency=4.0, confidence=0.25)
+    noise = noise_of(samples=3)
+    probs = [model(X + delta).softmax(1).detach() for delta in noise]
+    mean = torch.stack(probs).mean(0)
+    plain = cross_entropies(model, X + noise).mean(0)
+    divergence = torch.stack([F.kl_div(p.log(), mean, reduction="none").sum(1) for p in probs]).mean(0)
+    entropy = torch.distributions.Categorical(mean).entropy()
+    expected = plain + 4 * divergence + 0.25 * entropy
+    assert (divergence > 0).all()
+    torch.testing.assert_close(loss_of(model, "consistency", **options), expected)
+    bare = loss_of(model, "consistency", samples=3, consistency=0.0, confidence=0.0)
+    torch.testing.assert_close(bare, loss_of(model, "gaussian", samples=3))
+
+
 @pytest.mark.parametrize("outer", ["mean-ce", "log-mean"])
 def test_smoothadv_attacks_g_and_updates_by_either_loss_on_the_same_noise(model, outer):
     noise = noise_of()
@@ -111,7 +128,7 @@ def test_naive_attacks_the_mean_of_the_logs(model):
 
 
 def attack_on_f(model) -> torch.Tensor:
-    return ascent(lambda x: nn.functional.cross_entropy(model(x), Y, reduction="none"))
+    return ascent(lambda x: F.cross_entropy(model(x), Y, reduction="none"))
 
 
 def test_adversarial_is_the_loss_at_the_attack_on_f_mixed_with_the_clean_one(model):
@@ -135,7 +152,7 @@ def test_combination_2_adds_the_noise_after_the_attack_on_f(model):
 def test_combination_3_attacks_f_at_each_noisy_copy_by_itself(model):
     noise = noise_of()
     copies = torch.stack(
-        [ascent(lambda x, d=d: nn.functional.cross_entropy(model(x + d), Y, reduction="none")) + d for d in noise]
+        [ascent(lambda x, d=d: F.cross_entropy(model(x + d), Y, reduction="none")) + d for d in noise]
     )
     assert torch.allclose(loss_of(model, "combine3"), cross_entropies(model, copies).mean(0), atol=1e-4)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 # Okabe and Ito's palette (2008), told apart with any kind of colour vision; olive,
 # wine and grey are Tol's. A line style or a label always says the same again.
 BLUE, SKY, GREEN, ORANGE, VERMILION, PURPLE = "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7"
-GREY, OLIVE, WINE, INK = "#6B6B6B", "#8A8A2B", "#882255", "#222222"
+GREY, OLIVE, WINE, INDIGO, INK = "#6B6B6B", "#8A8A2B", "#882255", "#332288", "#222222"
 
 # One colour a method (the keys of `config.METHODS`), wherever it is drawn.
 COLORS = {
@@ -30,6 +30,7 @@ COLORS = {
     "combine2": PURPLE,
     "combine3": WINE,
     "naive": VERMILION,
+    "consistency": INDIGO,
     "smoothadv": GREEN,
 }
 CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, WINE, OLIVE, GREY)
