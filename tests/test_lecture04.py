@@ -1,0 +1,207 @@
+"""Notebook 04: its figures, its explorers and the checks of its exercises."""
+
+import base64
+import statistics
+import time
+
+import ipywidgets
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from rslab import bounds
+from rslab.checks import lecture04 as checks
+from rslab.checks.answers import Wrong
+from rslab.figures import lecture04 as figures
+from rslab.widgets import lecture04 as widgets
+
+# -- figures ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: figures.envelope_figure(0.8, 0.5),
+        lambda: figures.cones_figure(0.8, 0.1, 0.5),
+        lambda: figures.cones_figure(0.8, 0.1, 0.5, quantile=True),
+        lambda: figures.ceiling_figure(count=500),
+        lambda: figures.radii_figure(),
+        lambda: figures.likelihood_figure(0.8, 0.5, 0.6),
+        lambda: figures.gap_figure(),
+        lambda: figures.walk_figure(np.linspace(0, 1, 3), {"a": np.ones(3), "b": np.zeros(3)}, 0.9, 0.25),
+    ],
+)
+def test_figures_draw(draw):
+    (picture,) = draw()._repr_mimebundle_().values()
+    assert base64.b64decode(picture).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("p_a", [0.3, 0.6, 0.99])
+def test_random_regions_hold_exactly_p_a_and_never_less_than_the_half_space(p_a):
+    steps = np.linspace(-4, 4, 81)
+    shares = figures.share_along(*figures.random_regions(p_a, 500), steps)
+    assert shares[:, 40] == pytest.approx(p_a, abs=1e-9)
+    assert np.all(shares >= norm.cdf(norm.ppf(p_a) - abs(steps)) - 1e-9)
+    assert np.all(shares <= norm.cdf(norm.ppf(p_a) + abs(steps)) + 1e-9)
+
+
+def test_random_steps_stay_under_the_dome_and_reach_it():
+    level, slope = figures.random_steps(5000, 0.5)
+    some = (level > 1e-9) & (level < 1 - 1e-9)
+    ratio = 0.5 * abs(slope[some]) / norm.pdf(norm.ppf(level[some]))
+    assert ratio.max() == pytest.approx(1, abs=1e-6)
+
+
+def test_the_renyi_radius_lies_between():
+    for q in (0.01, 1e-4):
+        renyi = figures.renyi_radius(1 - q, q)
+        assert bounds.lipschitz_radius(1 - q, q, 1.0) < renyi < bounds.certified_radius(1 - q, 1.0)
+
+
+# -- explorers ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def radius_bound():
+    return widgets.RadiusExplorer()
+
+
+@pytest.fixture(scope="module")
+def half_space():
+    return widgets.HalfspaceExplorer()
+
+
+@pytest.mark.parametrize("name", ["radius_bound", "half_space"])
+def test_every_slider_changes_the_picture_and_the_numbers(name, request, capsys):
+    explorer = request.getfixturevalue(name)
+    seconds = []
+    for slider in (child for child in explorer.children if isinstance(child, ipywidgets.SelectionSlider)):
+        assert 8 * len(slider.description) <= int(slider.style.description_width.removesuffix("px"))
+        before, values = slider.value, [option[1] if isinstance(option, tuple) else option for option in slider.options]
+        seen = set()
+        for value in (values[0], values[len(values) // 2], values[-1]):
+            start = time.perf_counter()
+            slider.value = value
+            seconds.append(time.perf_counter() - start)
+            seen.add((bytes(explorer.image.value), explorer.text.value))
+        assert len(seen) == 3
+        slider.value = before
+    with capsys.disabled():  # reported, not asserted: the machine may be busy
+        print(f"\n{type(explorer).__name__}: slider to picture {1000 * statistics.median(seconds):.0f} ms (median)")
+
+
+def test_the_three_radii_keep_their_order_and_scale_with_sigma(radius_bound):
+    for p_a in widgets.P_A[::4]:
+        for p_b in widgets.P_B[::5]:
+            large = radius_bound.move(p_A=p_a, p_B=p_b, sigma=1.0).two_sided
+            e = radius_bound.move(sigma=0.5)
+            assert e.warm_up <= e.two_sided + 1e-12 and e.one_sided <= e.two_sided + 1e-12
+            assert large == pytest.approx(2 * e.two_sided)
+            assert (e.two_sided > 0) == (p_a > e.p_b) and e.p_b <= 1 - p_a + 1e-9
+    radii = [radius_bound.move(p_A=p, p_B=0.001).two_sided for p in widgets.P_A[::3]]
+    assert radii == sorted(radii)
+    assert radius_bound.move(p_A=0.5, p_B=0.1, sigma=1.0).two_sided == pytest.approx(0.64078, abs=1e-5)
+    assert "cannot exceed" in radius_bound.move(p_A=0.8, p_B=0.5).text.value
+    assert "nothing is certified" in radius_bound.move(p_A=0.3, p_B=0.5).text.value
+
+
+def test_g_changes_exactly_beyond_the_green_circle(half_space):
+    for p_a in widgets.SHARES[::3]:
+        for length in widgets.LENGTHS[::4]:
+            half_space.move(p_A=p_a, length=length)
+            assert (half_space.share > 0.5) == (length < half_space.radius)
+    assert "g has changed" in half_space.move(p_A=0.6, length=2.0).text.value
+
+
+# -- exercise 1 ---------------------------------------------------------------------------------
+
+
+def warm_up_radius(p_a, p_b, sigma):
+    lipschitz = 1 / (sigma * np.sqrt(2 * np.pi))
+    return (p_a - p_b) / (2 * lipschitz)
+
+
+WARM_UP = {
+    "replace each ...": lambda p_a, p_b, sigma: ...,
+    "h − ½": lambda p_a, p_b, sigma: sigma * np.sqrt(np.pi / 8) * (p_a - p_b),
+    "B can rise": lambda p_a, p_b, sigma: sigma * np.sqrt(2 * np.pi) * (p_a - p_b),
+    "as printed": lambda p_a, p_b, sigma: np.sqrt(1 / (2 * sigma**2)) * (p_a - p_b),
+    "divided by 2L": lambda p_a, p_b, sigma: (p_a - p_b) / 2 / (sigma * np.sqrt(2 * np.pi)),
+    "σ is missing": lambda p_a, p_b, sigma: np.sqrt(np.pi / 2) * (p_a - p_b),
+    "main theorem": lambda p_a, p_b, sigma: sigma / 2 * (norm.ppf(p_a) - norm.ppf(p_b)),
+    "p_b is missing": lambda p_a, p_b, sigma: sigma * np.sqrt(np.pi / 2) * p_a,
+    "expected (p_a − p_b) / 2L": lambda p_a, p_b, sigma: 0.1,
+}
+
+
+@pytest.mark.parametrize("message", WARM_UP)
+def test_warm_up_names_the_fault(message):
+    with pytest.raises(Wrong) as caught:
+        checks.warm_up(WARM_UP[message])
+    assert message in str(caught.value)
+
+
+# -- exercise 2 ---------------------------------------------------------------------------------
+
+
+def smooth(smooth_unit, h, x, sigma):
+    return smooth_unit(lambda z: h(sigma * z), x / sigma)
+
+
+SCALING = {
+    "replace each ...": lambda unit, h, x, sigma: ...,
+    "as printed": lambda unit, h, x, sigma: unit(lambda z: h(z / sigma), sigma * x),
+    "h̃ is right, the point is not": lambda unit, h, x, sigma: unit(lambda z: h(sigma * z), sigma * x),
+    "was not rescaled": lambda unit, h, x, sigma: unit(lambda z: h(sigma * z), x),
+    "The point is right, h̃": lambda unit, h, x, sigma: unit(lambda z: h(z / sigma), x / sigma),
+    "neither h nor the point": lambda unit, h, x, sigma: unit(h, x),
+    "no factor σ": lambda unit, h, x, sigma: sigma * unit(lambda z: h(sigma * z), x / sigma),
+    "not a number": lambda unit, h, x, sigma: unit(0.5, x / sigma),
+}
+
+
+@pytest.mark.parametrize("message", SCALING)
+def test_scaling_names_the_fault(message):
+    with pytest.raises(Wrong) as caught:
+        checks.scaling(SCALING[message])
+    assert message in str(caught.value)
+
+
+# -- exercise 3 ---------------------------------------------------------------------------------
+
+
+def half(edge=lambda p, s, n: s * n * norm.ppf(p), inside=lambda value, edge: value <= edge, centre=lambda x, d: x):
+    def answer(x, delta, p_a, sigma):
+        limit = edge(p_a, sigma, np.linalg.norm(delta))
+        return lambda z: inside((z - centre(x, delta)) @ delta, limit)
+
+    return answer
+
+
+WORST = {
+    "replace each ...": lambda x, delta, p_a, sigma: lambda z: ...,
+    "Return a function": lambda x, delta, p_a, sigma: 0.5,
+    "complement": half(inside=lambda value, edge: value > edge),
+    "wrong side": half(inside=lambda value, edge: value >= -edge),
+    "‖δ‖ is missing": half(edge=lambda p, s, n: s * norm.ppf(p)),
+    "σ is missing at the edge": half(edge=lambda p, s, n: n * norm.ppf(p)),
+    "no place on the line": half(edge=lambda p, s, n: s * n * p),
+    "not norm.cdf": half(edge=lambda p, s, n: s * n * norm.cdf(p)),
+    "Not centred": half(centre=lambda x, delta: 0 * x),
+    "Centred at x + δ": half(centre=lambda x, delta: x + delta),
+    "expected one answer a point": lambda x, delta, p_a, sigma: lambda z: z > 0,
+}
+
+
+@pytest.mark.parametrize("message", WORST)
+def test_worst_case_names_the_fault(message):
+    with pytest.raises(Wrong) as caught:
+        checks.worst_case(WORST[message])
+    assert message in str(caught.value)
+
+
+def test_the_solutions_are_accepted(capsys):
+    checks.warm_up(warm_up_radius)
+    checks.scaling(smooth)
+    checks.worst_case(half())
+    assert capsys.readouterr().out.count("✓") == 3
