@@ -1,0 +1,236 @@
+"""Notebook 03: its figures, its explorers and the checks of its exercises."""
+
+import base64
+import math
+import statistics
+import time
+
+import ipywidgets
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm
+
+from rslab.checks import lecture03 as checks
+from rslab.checks.answers import Wrong
+from rslab.figures import lecture03 as figures
+from rslab.widgets import lecture03 as widgets
+
+# -- figures ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        figures.step_figure,
+        figures.wave_figure,
+        lambda: figures.error_figure(runs=20),
+        figures.variance_figure,
+        lambda: figures.gradient_images_figure({"a": torch.rand(1, 8, 8), "b": torch.rand(1, 8, 8)}),
+    ],
+)
+def test_figures_draw(draw):
+    (picture,) = draw()._repr_mimebundle_().values()
+    assert base64.b64decode(picture).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("x, sigma", [(-0.3, 0.3), (0.9, 1.0), (-1.6, 0.1)])
+def test_the_staircase_is_smoothed_in_closed_form(x, sigma):
+    z = np.linspace(-8, 8, 160_001)
+    weight = norm.pdf(z) * (z[1] - z[0])
+    values = figures.staircase(x + sigma * z)
+    assert figures.smoothed(x, sigma) == pytest.approx(weight @ values, abs=1e-4)
+    assert figures.smoothed_slope(x, sigma) == pytest.approx(weight @ (z * values) / sigma, abs=1e-3)
+
+
+def test_variances_are_those_of_the_closed_forms():
+    """Half-space at 0, σ = 1: plain d/2 − 1/2π, centred d/4 − 1/2π, pairs (for each value) twice the centred."""
+    parts, slope = figures.variance_parts(lambda t: (t > 0).astype(float), 0.0, 1.0)
+    for d in (1, 100):
+        plain, centred, pairs = (figures.total_variance(parts[name], d) for name in figures.ESTIMATORS)
+        assert plain == pytest.approx(d / 2 - 1 / (2 * math.pi), abs=0.02)
+        assert centred == pytest.approx(d / 4 - 1 / (2 * math.pi), abs=0.02)
+        assert pairs == pytest.approx(2 * centred, abs=0.02)
+    assert slope == pytest.approx(norm.pdf(0), abs=1e-3)
+
+
+def test_the_dimension_costs_what_the_notes_say():
+    parts, _ = figures.variance_parts(norm.cdf, 0.0, 0.5)
+    assert [figures.total_variance(parts["plain"], d) for d in (1, 10, 100, 1000)] == pytest.approx(
+        [1.21, 11.36, 112.9, 1128], rel=2e-3
+    )
+    assert figures.total_variance(parts["centred"], 1000) == pytest.approx(128.3, abs=0.1)
+    assert figures.plug_in_variance(0.0, 0.5) == pytest.approx(0.002626, abs=1e-6)
+
+
+def test_pairs_win_on_a_hill_and_the_baseline_on_a_slope():
+    for h, better in ((lambda t: (abs(t) < 1) * 1.0, "antithetic"), (lambda t: (t > 0) * 1.0, "centred")):
+        parts, _ = figures.variance_parts(h, 0.2, 0.5)
+        assert min(parts, key=lambda name: parts[name][0]) == better
+
+
+# -- explorers ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def steps():
+    return widgets.StepExplorer()
+
+
+@pytest.fixture(scope="module")
+def dimensions():
+    return widgets.DimensionExplorer()
+
+
+@pytest.mark.parametrize("name", ["steps", "dimensions"])
+def test_every_slider_changes_the_picture_and_the_numbers(name, request, capsys):
+    explorer = request.getfixturevalue(name)
+    seconds = []
+    for slider in (child for child in explorer.children if isinstance(child, ipywidgets.SelectionSlider)):
+        assert 8 * len(slider.description) <= int(slider.style.description_width.removesuffix("px"))
+        before, values = slider.value, [option[1] if isinstance(option, tuple) else option for option in slider.options]
+        seen = set()
+        for value in (values[0], values[len(values) // 2], values[-1]):
+            start = time.perf_counter()
+            slider.value = value
+            seconds.append(time.perf_counter() - start)
+            seen.add((bytes(explorer.image.value), explorer.text.value))
+        assert len(seen) == 3
+        slider.value = before
+    with capsys.disabled():  # reported, not asserted: the machine may be busy
+        print(f"\n{type(explorer).__name__}: slider to picture {1000 * statistics.median(seconds):.0f} ms (median)")
+
+
+def test_steins_area_is_the_slope_and_no_slope_is_too_steep(steps):
+    for sigma in widgets.SIGMAS[::3]:
+        for x in widgets.PLACES[::6]:
+            steps.move(x=x, sigma=sigma)
+            assert steps.integral == pytest.approx(steps.slope, abs=0.01 / sigma)
+            assert abs(steps.slope) <= 1 / (sigma * math.sqrt(2 * math.pi))
+
+
+def test_only_stein_pays_for_the_dimension(dimensions):
+    for sigma in widgets.NOISES[::2]:
+        low, high = (dict(dimensions.move(d=d, sigma=sigma).errors) for d in (1, 3072))
+        assert all(high[name] > 10 * low[name] for name in figures.ESTIMATORS)
+        assert high["plug-in"] == low["plug-in"]
+        more = dict(dimensions.move(n=100_000).errors)
+        assert more["plain"] == pytest.approx(high["plain"] / 10)
+        dimensions.move(n=1000)
+
+
+# -- exercise 1 ---------------------------------------------------------------------------------
+
+
+def stein(h, x, sigma, n, generator):
+    noise = sigma * torch.randn(n, len(x), dtype=x.dtype, generator=generator)  # (n, d)
+    values = h(x + noise)  # (n,)
+    return (noise * values[:, None]).mean(0) / sigma**2  # (d,)
+
+
+def variant(change=lambda products, sigma: products.mean(0) / sigma**2, scale=lambda sigma: sigma, front=None):
+    def answer(h, x, sigma, n, generator):
+        noise = scale(sigma) * torch.randn(n, len(x), dtype=x.dtype, generator=generator)
+        values = h(x + noise)
+        factor = noise if front is None else front(noise, x, generator)
+        return change(factor * values[:, None], sigma)
+
+    return answer
+
+
+def same_noise(h, x, sigma, n, generator):
+    noise = (sigma * torch.randn(1, len(x), dtype=x.dtype, generator=generator)).expand(n, -1)
+    return (noise * h(x + noise)[:, None]).mean(0) / sigma**2
+
+
+STEIN = {
+    "replace each ...": lambda h, x, sigma, n, generator: ...,
+    "1/σ² is missing": variant(lambda products, sigma: products.mean(0)),
+    "not by σ²": variant(lambda products, sigma: products.mean(0) / sigma),
+    "sign is turned": variant(lambda products, sigma: -products.mean(0) / sigma**2),
+    "sum was returned": variant(lambda products, sigma: products.sum(0) / sigma**2),
+    "multiply it by δ alone": variant(front=lambda noise, x, generator: x + noise),
+    "the *same* δ": variant(front=lambda noise, x, generator: torch.randn(noise.shape, dtype=x.dtype)),
+    "multiply it by σ": variant(scale=lambda sigma: 1.0),
+    "σ itself is the standard": variant(scale=lambda sigma: sigma**2),
+    "has shape": variant(lambda products, sigma: products / sigma**2),
+    "same noise": same_noise,
+    "wants (N, d)": lambda h, x, sigma, n, generator: h(x),
+    "at x itself": lambda h, x, sigma, n, generator: h(x.expand(n, -1)).mean() * x,
+    "never called": lambda h, x, sigma, n, generator: x,
+}
+
+
+@pytest.mark.parametrize("message", STEIN)
+def test_stein_names_the_fault(message):
+    with pytest.raises(Wrong) as caught:
+        checks.stein(STEIN[message])
+    assert message in str(caught.value)
+
+
+# -- exercise 2 ---------------------------------------------------------------------------------
+
+
+def pairs(combine=lambda plus, minus: (plus - minus) / 2, power=2, fresh=False):
+    def answer(h, x, sigma, n, generator):
+        noise = sigma * torch.randn(n, len(x), dtype=x.dtype, generator=generator)
+        other = sigma * torch.randn(n, len(x), dtype=x.dtype, generator=generator) if fresh else noise
+        return (noise * combine(h(x + noise), h(x - other))[:, None]).mean(0) / sigma**power
+
+    return answer
+
+
+def forward_difference(h, x, sigma, n, generator):
+    noise = sigma * torch.randn(n, len(x), dtype=x.dtype, generator=generator)
+    return (noise * (h(x + noise) - h(x.expand(n, -1)))[:, None]).mean(0) / sigma**2
+
+
+PAIRS = {
+    "replace each ...": lambda h, x, sigma, n, generator: ...,
+    "a pair has two": stein,
+    "divide by 2σ²": pairs(lambda plus, minus: plus - minus),
+    "1/σ² is missing": pairs(power=0),
+    "has a minus": pairs(lambda plus, minus: (plus + minus) / 2),
+    "sign is turned": pairs(lambda plus, minus: (minus - plus) / 2),
+    "the *same* δ": pairs(fresh=True),
+    "a good baseline": forward_difference,
+}
+
+
+@pytest.mark.parametrize("message", PAIRS)
+def test_antithetic_names_the_fault(message):
+    with pytest.raises(Wrong) as caught:
+        checks.antithetic(PAIRS[message])
+    assert message in str(caught.value)
+
+
+# -- exercise 3 ---------------------------------------------------------------------------------
+
+
+def total_variance(d, sigma):
+    return d * sigma**2 / 2 / sigma**4 - 1 / (2 * math.pi * sigma**2)
+
+
+VARIANCE = {
+    "replace each ...": lambda d, sigma: ...,
+    "squared mean is missing": lambda d, sigma: d / 2 / sigma**2,
+    "only half of the noises": lambda d, sigma: (d - 1 / (2 * math.pi)) / sigma**2,
+    "σ is missing": lambda d, sigma: d / 2 - 1 / (2 * math.pi),
+    "first component alone": lambda d, sigma: (1 / 2 - 1 / (2 * math.pi)) / sigma**2,
+    "subtract 1/(2πσ²) once": lambda d, sigma: d * (1 / 2 - 1 / (2 * math.pi)) / sigma**2,
+    "baseline": lambda d, sigma: (d / 4 - 1 / (2 * math.pi)) / sigma**2,
+}
+
+
+@pytest.mark.parametrize("message", VARIANCE)
+def test_variance_names_the_fault(message):
+    with pytest.raises(Wrong) as caught:
+        checks.variance(VARIANCE[message])
+    assert message in str(caught.value)
+
+
+def test_the_solutions_are_accepted(capsys):
+    checks.stein(stein)
+    checks.antithetic(pairs())
+    checks.variance(total_variance)
+    assert capsys.readouterr().out.count("✓") == 3
