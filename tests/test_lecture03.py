@@ -26,7 +26,7 @@ from rslab.widgets import lecture03 as widgets
         figures.wave_figure,
         lambda: figures.error_figure(runs=20),
         figures.variance_figure,
-        lambda: figures.gradient_images_figure({"a": torch.rand(1, 8, 8), "b": torch.rand(1, 8, 8)}),
+        lambda: figures.gradient_images_figure(torch.rand(1, 8, 8), {"a": torch.randn(1, 8, 8)}),
     ],
 )
 def test_figures_draw(draw):

@@ -4,12 +4,11 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from scipy.stats import norm
 from torch import Tensor
 
-from rslab.figures.style import BLUE, GREEN, INK, ORANGE, PURPLE, VERMILION, new_figure, styled
+from rslab.figures.style import BLUE, GREEN, INK, ORANGE, PURPLE, VERMILION, new_figure, show_image, styled
 
 # -- a staircase, its smoothing and its slope, in closed form ------------------------------------
 
@@ -151,22 +150,24 @@ def variance_figure(sigma: float = 0.5) -> Figure:
     axes.axhline(slope**2, color=INK, linestyle=":", label="‖∇H‖², what is looked for")
     for d, name in ((64, "digits"), (3072, "CIFAR-10"), (150_528, "ImageNet")):
         axes.axvline(d, color=INK, linewidth=0.6)
-        axes.text(d * 0.93, 5e-3, name, rotation=90, ha="right", va="bottom", fontsize=8.5)
-    axes.set(xscale="log", yscale="log", xlabel="dimension d", ylabel="variance of one sample", ylim=(1e-3, 1e6))
+        axes.text(d * 0.93, 2e-5, name, rotation=90, ha="right", va="bottom", fontsize=8.5)
+    axes.set(xscale="log", yscale="log", xlabel="dimension d", ylabel="variance of one sample", ylim=(1e-5, 1e6))
     axes.set_title(f"h = Φ(x₁), σ = {sigma:g}, at x = 0")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return figure
 
 
 @styled
-def gradient_images_figure(gradients: dict[str, Tensor]) -> Figure:
-    """Gradients `(1, H, W)` as pictures, each scaled by its own largest entry: blue negative, red positive."""
-    figure, axes = new_figure(1, len(gradients), width=1.75 * len(gradients), height=2.3, squeeze=False)
-    for cell, (name, gradient) in zip(axes[0], gradients.items(), strict=True):
+def gradient_images_figure(image: Tensor, gradients: dict[str, Tensor]) -> Figure:
+    """An image `(1, H, W)` and gradients of its shape, each scaled by its largest entry: blue below 0, red above."""
+    count = 1 + len(gradients)
+    figure, axes = new_figure(1, count, width=1.75 * count, height=2.2)
+    show_image(axes[0], image, "the digit")
+    for cell, (name, gradient) in zip(axes[1:], gradients.items(), strict=True):
         limit = float(gradient.abs().max())
-        cell.imshow(torch.squeeze(gradient).numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+        cell.imshow(gradient[0].numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
         cell.set(xticks=(), yticks=())
         cell.grid(False)
-        cell.set_title(name, fontsize=9)
+        cell.set_title(name, fontsize=9.5)
     figure.encoding = "png"
     return figure

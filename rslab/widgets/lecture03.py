@@ -104,13 +104,15 @@ class DimensionExplorer(Explorer):
         self._axis = np.logspace(0, math.log10(DIMENSIONS[-1]), 60)
         names = (*ESTIMATORS, "plug-in")
         colors = (*(COLORS[name] for name in ESTIMATORS), PURPLE)
+        dashes = ("-", "--", "-.", "-")
         self._lines = [
-            left.plot(self._axis, self._axis, color=c, label=n)[0] for n, c in zip(names, colors, strict=True)
+            left.plot(self._axis, self._axis, color=color, linestyle=dash, label=name)[0]
+            for name, color, dash in zip(names, colors, dashes, strict=True)
         ]
         self._signal = left.axhline(1, color=INK, linestyle=":", label="‖∇H‖²")
         self._place = left.axvline(1, color=INK, linewidth=1)
         left.set(xscale="log", yscale="log", ylim=(1e-6, 1e9), xlabel="dimension d", ylabel="variance of the estimate")
-        left.legend(loc="upper left", ncols=2, fontsize=8.5)
+        legend = left.legend(loc="upper left", ncols=2, fontsize=8.5)
         left.set_title("variance with this budget")
         self._bars = right.barh(range(4), [1] * 4, left=1e-6, color=colors, height=0.6)
         plate = dict(facecolor="white", edgecolor="none", pad=1)
@@ -119,7 +121,7 @@ class DimensionExplorer(Explorer):
         right.set_yticks(range(4), names)
         right.set(xscale="log", xlim=(1e-6, 3e6), ylim=(-0.6, 3.6), xlabel="error / ‖∇H‖ (1: nothing but noise)")
         right.set_title("relative error of the gradient")
-        moving = [*self._lines, self._signal, self._place, *self._bars, one, *self._marks]
+        moving = [*self._lines, self._signal, self._place, *self._bars, one, *self._marks, legend]
         super().__init__(figure, [self.d, self.n, self.sigma], moving)
 
     def update(self) -> str:
