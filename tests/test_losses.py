@@ -151,9 +151,7 @@ def test_combination_2_adds_the_noise_after_the_attack_on_f(model):
 
 def test_combination_3_attacks_f_at_each_noisy_copy_by_itself(model):
     noise = noise_of()
-    copies = torch.stack(
-        [ascent(lambda x, d=d: F.cross_entropy(model(x + d), Y, reduction="none")) + d for d in noise]
-    )
+    copies = torch.stack([ascent(lambda x, d=d: F.cross_entropy(model(x + d), Y, reduction="none")) + d for d in noise])
     assert torch.allclose(loss_of(model, "combine3"), cross_entropies(model, copies).mean(0), atol=1e-4)
 
 

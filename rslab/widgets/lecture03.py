@@ -112,7 +112,7 @@ class DimensionExplorer(Explorer):
         self._signal = left.axhline(1, color=INK, linestyle=":", label="‖∇H‖²")
         self._place = left.axvline(1, color=INK, linewidth=1)
         left.set(xscale="log", yscale="log", ylim=(1e-6, 1e9), xlabel="dimension d", ylabel="variance of the estimate")
-        legend = left.legend(loc="upper left", ncols=2, fontsize=8.5)
+        legend = left.legend(loc="upper left", ncols=2, fontsize=8.5, framealpha=1)
         left.set_title("variance with this budget")
         self._bars = right.barh(range(4), [1] * 4, left=1e-6, color=colors, height=0.6)
         plate = dict(facecolor="white", edgecolor="none", pad=1)

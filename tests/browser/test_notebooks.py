@@ -21,7 +21,7 @@ FLAGS = (
     "--disable-background-networking --disable-component-update --disable-sync"
 ).split()
 RUN_LIMIT_MS = 300_000  # a notebook takes under 90 s on two free cores
-RUN_WHOLE = ("02_randomized_smoothing",)
+RUN_WHOLE = ("02_randomized_smoothing", "04_radius_proof")
 
 # JavaScript: the notebook's cells in the page, windowed or not.
 NOTEBOOK = "jupyterapp.shell.currentWidget"
