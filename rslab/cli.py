@@ -175,6 +175,8 @@ def certify(
         str,
         typer.Option(help="clopper-pearson, two-class (p_B bounded too), or hoeffding, bernstein (soft votes)"),
     ] = "clopper-pearson",
+    sequential: Annotated[bool, typer.Option("--sequential", help="Stop once all radii are decided")] = False,
+    radii: Annotated[str | None, typer.Option(help="With --sequential: these radii (default: the table's)")] = None,
     skip: Skip = 1,
     max: Max = None,
     seed: Seed = 0,
@@ -189,10 +191,12 @@ def certify(
     from rslab import runs
     from rslab.bounds import max_certified_radius
 
+    if sequential and bound != "clopper-pearson":
+        raise InputError(f"bound: got {bound!r} with --sequential, expected one of the two.")
     model, data, trained_sigma, folder = runs.load_target(target, dataset, normalization, sigma)
     settings = runs.CertifySettings(
-        sigma=_sigma(sigma, trained_sigma), n0=n0, n=n, alpha=alpha, bound=bound, seed=seed, skip=skip, max=max,
-        batch_size=batch_size,
+        sigma=_sigma(sigma, trained_sigma), n0=n0, n=n, alpha=alpha, bound="sequential" if sequential else bound,
+        radii=radii, seed=seed, skip=skip, max=max, batch_size=batch_size,
     )  # fmt: skip
     if trained_sigma is not None and trained_sigma != settings.sigma:
         print(f"Note: σ = {settings.sigma:g} here, {trained_sigma:g} in training.", file=sys.stderr)
@@ -342,7 +346,7 @@ def reproduce(
 
 @app.command()
 def bench(
-    what: Annotated[str, typer.Argument(help="certify, attack or train")],
+    what: Annotated[str, typer.Argument(help="certify, sequential, attack or train")],
     arch: Annotated[str, typer.Option(help="cnn, strided-cnn, resnet20, resnet110")] = "resnet20",
     seconds: Annotated[float, typer.Option(help="Time for each implementation")] = 10.0,
     json: Annotated[bool, typer.Option("--json", help="Machine-readable")] = False,

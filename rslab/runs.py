@@ -24,7 +24,9 @@ from rslab.data import LabeledImages, load_dataset
 from rslab.errors import InputError, check_at_least, check_choice, check_open_unit, check_positive, check_seed
 from rslab.models import NORMALIZATIONS, fold_batchnorm
 from rslab.randomness import generator_for
+from rslab.sequential import SequentialPlan
 from rslab.smoothing import SmoothedClassifier, default_batch_size, log_mean_probs, mean_log_probs
+from rslab.tables import RADII, parse_radii
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class CertifySettings:
     n0: int = 100  # votes that select the class
     n: int = 100_000  # fresh votes that bound its probability
     alpha: float = 0.001  # allowed probability of a wrong certificate, an image
-    bound: str = "clopper-pearson"
+    bound: str = "clopper-pearson"  # "sequential": stop once every radius of interest is decided
+    radii: str | None = None  # these, separated by commas (default: those of the table that n and α allow)
     seed: int = 0
     skip: int = 1  # take every skip-th image …
     max: int | None = None  # … and at most this many
@@ -44,11 +47,21 @@ class CertifySettings:
     def __post_init__(self):
         check_positive("sigma", self.sigma)
         check_open_unit("alpha", self.alpha)
-        check_choice("bound", self.bound, BOUNDS)
+        check_choice("bound", self.bound, (*BOUNDS, "sequential"))
         for name in ("n0", "n", "skip"):
             check_at_least(name, getattr(self, name), 1)
+        if self.plan() is None and self.radii is not None:
+            raise InputError(f"radii: got {self.radii!r} with bound {self.bound!r}, expected --sequential with them.")
         _check_optional_counts(self)
         check_seed(self.seed)
+
+    def plan(self) -> SequentialPlan | None:
+        """When to look at the votes and what to conclude, if that is sequential."""
+        if self.bound != "sequential":
+            return None
+        if self.radii is None:
+            return SequentialPlan.within_reach(self.sigma, RADII, self.n, self.alpha)
+        return SequentialPlan(self.sigma, parse_radii(self.radii), self.n, self.alpha)
 
 
 @dataclass(frozen=True)
@@ -155,12 +168,15 @@ def certify_dataset(
 ) -> Iterator[tuple]:
     """Certify the chosen images of `data` and append a row an image to `log`; yields the rows.
 
-    Columns: idx label predict radius correct time count_a n n0 alpha.
+    Columns: idx label predict radius correct time count_a n n0 alpha; n is the number of votes taken.
     """
     _check_classes(model, data, device)
     settings = _with_batch_size(settings, data, device)
     columns = records.CERTIFY_COLUMNS + records.COUNT_COLUMNS
-    done = _open_log(log, columns, asdict(settings) | _provenance(model, data, device), resume)
+    described, plan = asdict(settings), settings.plan()
+    described.pop("radii")
+    described |= {"radii": list(plan.radii)} if plan else {}
+    done = _open_log(log, columns, described | _provenance(model, data, device), resume)
     network = fold_batchnorm(model).to(device).to(memory_format=torch.channels_last)
     smoothed = SmoothedClassifier(network, data.num_classes, settings.sigma, settings.batch_size)
     todo = [index for index in chosen_indices(len(data), settings.skip, settings.max) if index not in done]
@@ -168,16 +184,14 @@ def certify_dataset(
 
 
 def _certified_rows(smoothed, data, settings: CertifySettings, log: Path, todo: list[int], device) -> Iterator[tuple]:
+    n0, n, alpha, plan = settings.n0, settings.n, settings.alpha, settings.plan()
     for index in todo:
         began = time.perf_counter()
-        certificate = smoothed.certify(
-            data.images[index].to(device),
-            settings.n0,
-            settings.n,
-            settings.alpha,
-            bound=settings.bound,
-            generator=generator_for("certify", settings.seed, index, device),
-        )
+        x, generator = data.images[index].to(device), generator_for("certify", settings.seed, index, device)
+        if plan is None:
+            certificate = smoothed.certify(x, n0, n, alpha, bound=settings.bound, generator=generator)
+        else:
+            certificate = smoothed.certify_sequential(x, n0, plan, generator=generator)
         label, top = int(data.labels[index]), certificate.selected
         row = (
             index,
@@ -187,9 +201,9 @@ def _certified_rows(smoothed, data, settings: CertifySettings, log: Path, todo: 
             int(certificate.prediction == label),
             timedelta(seconds=time.perf_counter() - began),
             _plain_number(certificate.counts[top]),
-            settings.n,
-            settings.n0,
-            settings.alpha,
+            certificate.n,
+            certificate.n0,
+            certificate.alpha,
         )
         records.append_row(log, row)
         yield row

@@ -16,6 +16,7 @@ from torch import Tensor
 from rslab import bounds
 from rslab.data import check_images
 from rslab.errors import InputError, WorkError, check_at_least, check_choice, check_open_unit, check_positive
+from rslab.sequential import SequentialPlan, SequentialTest
 
 ABSTAIN = -1
 
@@ -134,6 +135,31 @@ class SmoothedClassifier:
         prediction = top if radius > 0 else ABSTAIN
         counts = tuple(sums.tolist())
         return Certificate(prediction, radius, top, p_a_lower, counts, n0, n, alpha, self.sigma, bound)
+
+    def certify_sequential(
+        self, x: Tensor, n0: int, plan: SequentialPlan, *, generator: torch.Generator | None = None
+    ) -> Certificate:
+        """CERTIFY that stops once every radius of `plan` is decided: the same guarantee, fewer votes.
+
+        The radius is the largest of the plan's that passed (`rslab.sequential` has the proof),
+        `n` of the certificate the votes that were taken.
+        """
+        check_at_least("n0", n0, 1)
+        if plan.sigma != self.sigma:
+            raise InputError(f"plan: got one for σ = {plan.sigma:g}, expected σ = {self.sigma:g}.")
+        top = int(self.sample_under_noise(x, n0, generator=generator).argmax())
+        counts = torch.zeros(self.num_classes, dtype=torch.long)
+        test = SequentialTest(plan)
+        while test.wanted:
+            new = self.sample_under_noise(x, test.wanted, generator=generator)
+            counts += new
+            test.add(int(new.sum() - new[top]))
+        passed, n = int(test.passed[0]), int(test.votes[0])
+        prediction = top if passed else ABSTAIN
+        radius = plan.radii[passed - 1] if passed else 0.0
+        p_a_lower = 1.0 - float(plan.misses[passed - 1]) if passed else 0.0
+        counts = tuple(map(float, counts.tolist()))
+        return Certificate(prediction, radius, top, p_a_lower, counts, n0, n, plan.alpha, self.sigma, "sequential")
 
     def sample_under_noise(self, x: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """SAMPLEUNDERNOISE: how often f returns each class on x + δ, n draws; int64 (num_classes,)."""

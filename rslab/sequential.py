@@ -1,0 +1,238 @@
+"""Fewer votes, the same guarantee: CERTIFY that stops as soon as every radius of interest is decided.
+
+**What is tested.** Let r_1 < r_2 < … be the radii of interest. Radius r_j holds when p_A > q_j =
+Φ(r_j/σ), that is, when one vote misses class A with probability below 1 − q_j. So each radius is a
+test of "p_A ≤ q_j" on one and the same sequence of votes, looked at after n_1 < … < n_K = n of them.
+
+**One radius.** F_k counts the misses among the first n_k votes. Radius j passes at the first look with
+F_k ≤ c_k. The boundary c_1 ≤ … ≤ c_K is computed *exactly*, look by look: the distribution, under
+p_A = q_j, of the misses in those histories that have not passed yet; then the largest c_k for which
+the probability of having passed by look k stays within the share of α that is due by then
+(α-spending, Lan and DeMets 1983). Hence
+
+    P(radius j ever passes) ≤ α  if p_A = q_j,
+
+and also if p_A < q_j: let every vote decide by one uniform number u, for A when u < p_A. A smaller
+p_A then turns some votes into misses and none back, so it can only delay a pass.  ∎
+
+**All radii at once.** The certificate is the largest r_J such that r_1, …, r_J have *all* passed,
+each test at the full α: nothing is divided. Let r_j be the smallest radius with p_A ≤ q_j. A false
+certificate is some r_J ≥ r_j, so it needs r_j to have passed: probability ≤ α. The same argument makes
+p̲_A = q_J a lower confidence bound at every look at once.  ∎
+
+**Stopping.** The event "r_j ever passes" is bounded over all looks, whether or not one goes on to
+take them. So votes may stop at any look for any reason and the certificate at that look is valid. We
+stop when every radius has passed, or when the next one is *hopeless*: even if the rest of the votes
+missed as seldom as an optimist at level `DOUBT` still believes, the last look would not pass it.
+That rule is a guess about power. It can cost a certificate, never soundness.
+
+**No more than CERTIFY could.** {F_k ≤ c_k} lies inside {passed by look k}, so its probability under
+q_j is at most α: the fixed-n bound of Clopper–Pearson at level α certifies r_j on the same votes.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from scipy.stats import beta, binom, norm
+
+from rslab import bounds
+from rslab.errors import InputError, check_at_least, check_open_unit, check_positive
+
+# Chosen by `rslab bench sequential`; none of them touches the guarantee.
+FIRST_LOOK = 100  # votes before the first look
+GROWTH = 1.25  # each look has so many times the votes of the one before
+LAST_SHARE = 0.5  # of α, kept for the last look; the rest is dealt evenly to the others
+DOUBT = 0.01  # the optimist is right with probability 1 − DOUBT
+_NEGLIGIBLE = 1e-16  # histories of this probability are counted as passed
+
+
+def looks(n: int) -> tuple[int, ...]:
+    """The vote counts at which to look: 100, 125, 156, … n.
+
+    >>> looks(200)
+    (100, 125, 156, 200)
+    """
+    check_at_least("n", n, 1)
+    taken = []
+    look = FIRST_LOOK
+    while look * GROWTH**0.5 < n:
+        taken.append(look)
+        look = int(look * GROWTH)
+    return (*taken, int(n))
+
+
+def spending(number: int, alpha: float) -> np.ndarray:
+    """How much of α may be spent by look 1 … `number`: (number,), increasing, the last one α."""
+    spent = alpha * (1 - LAST_SHARE) * np.arange(1, number + 1) / max(number - 1, 1)
+    spent[-1] = alpha
+    return spent
+
+
+@lru_cache(maxsize=256)
+def boundary(miss: float, taken: tuple[int, ...], alpha: float) -> tuple[int, ...]:
+    """c_k at each look: passing at the first F_k ≤ c_k has probability ≤ α when votes miss with probability `miss`.
+
+    −1 where even a vote count without a miss does not pass. `miss` = 1 − q, which keeps its
+    digits near q = 1.
+    """
+    distribution, least = np.ones(1), 0  # of the misses in histories that have not passed: least, least + 1, …
+    spent, before, passing = 0.0, 0, []
+    for votes, allowed in zip(taken, spending(len(taken), alpha), strict=True):
+        new = votes - before
+        before = votes
+        low, high = (int(cut) for cut in (binom.ppf(_NEGLIGIBLE, new, miss), binom.isf(_NEGLIGIBLE, new, miss)))
+        distribution = np.convolve(distribution, binom.pmf(np.arange(low, high + 1), new, miss))
+        least += low
+        spent += 2 * _NEGLIGIBLE  # what lay below `low` or above `high`
+        states = int(np.searchsorted(np.cumsum(distribution), allowed - spent, side="right"))
+        passing.append(least + states - 1 if states else -1)
+        spent += float(distribution[:states].sum())
+        distribution, least = distribution[states:], least + states
+        tail = int(np.searchsorted(np.cumsum(distribution[::-1]), _NEGLIGIBLE))
+        distribution = distribution[: len(distribution) - tail]  # many misses: would hardly ever pass
+        spent += _NEGLIGIBLE
+    # Who is at or below an earlier boundary passed there: the running maximum changes nothing.
+    return tuple(int(c) for c in np.maximum.accumulate(passing))
+
+
+@lru_cache(maxsize=256)
+def hopeless(miss: float, taken: tuple[int, ...], alpha: float) -> tuple[int, ...]:
+    """At each look the least number of misses from which on to give this radius up (n_k + 1: never).
+
+    The optimist's miss rate is the lower Clopper–Pearson bound at level DOUBT; he hopes for the
+    mean of what is to come.
+    """
+    n, goal = taken[-1], boundary(miss, taken, alpha)[-1]
+    limits = []
+    for votes in taken[:-1]:
+        low, high = 0, votes + 1
+        while low < high:  # the expected final misses grow with the misses so far: bisect
+            misses = (low + high) // 2
+            rate = beta.ppf(DOUBT, misses, votes - misses + 1) if misses else 0.0
+            if misses + (n - votes) * rate > goal:
+                high = misses
+            else:
+                low = misses + 1
+        limits.append(low)
+    return (*limits, 0)  # after the last look there is nothing to hope for
+
+
+@dataclass(frozen=True)
+class SequentialPlan:
+    """When to look, and what to conclude: depends on σ, the radii of interest, n and α only."""
+
+    sigma: float
+    radii: tuple[float, ...]  # increasing, each within what n and α allow
+    n: int = 100_000  # at most so many votes
+    alpha: float = 0.001
+
+    def __post_init__(self):
+        check_positive("sigma", self.sigma)
+        check_open_unit("alpha", self.alpha)
+        check_at_least("n", self.n, 1)
+        object.__setattr__(self, "radii", tuple(float(radius) for radius in self.radii))
+        if not self.radii or list(self.radii) != sorted(set(self.radii)) or not 0 <= self.radii[0]:
+            raise InputError(f"radii: got {list(self.radii)}, expected increasing radii of 0 or more.")
+        if 2.0**-self.n > self.alpha:
+            raise InputError(f"n: got {self.n}, expected more: so few votes certify no radius at α = {self.alpha:g}.")
+        cap = bounds.max_certified_radius(self.n, self.alpha, self.sigma)
+        if not self.radii[-1] <= cap:
+            raise InputError(
+                f"radii: got {self.radii[-1]:g}, expected at most {cap:.4g}: n = {self.n} votes at "
+                f"α = {self.alpha:g} and σ = {self.sigma:g} certify no more."
+            )
+
+    @classmethod
+    def within_reach(cls, sigma: float, radii, n: int, alpha: float) -> "SequentialPlan":
+        """The plan for those of `radii` that n and α allow at all (0 always counts)."""
+        cap = bounds.max_certified_radius(n, alpha, sigma)
+        return cls(sigma, tuple(radius for radius in radii if radius <= cap) or (0.0,), n, alpha)
+
+    @cached_property
+    def looks(self) -> tuple[int, ...]:
+        return looks(self.n)
+
+    @cached_property
+    def misses(self) -> np.ndarray:
+        """1 − q_j, the probability of a miss at which radius j just does not hold: (J,)."""
+        return norm.sf(np.array(self.radii) / self.sigma)
+
+    @cached_property
+    def boundaries(self) -> np.ndarray:
+        """c_k of every radius: (J, K)."""
+        return np.array([boundary(float(miss), self.looks, self.alpha) for miss in self.misses])
+
+    @cached_property
+    def limits(self) -> np.ndarray:
+        """From how many misses on each radius is given up: (J, K)."""
+        return np.array([hopeless(float(miss), self.looks, self.alpha) for miss in self.misses])
+
+
+class SequentialTest:
+    """The state of `runs` certifications at once (one, or thousands in a simulation).
+
+    >>> test = SequentialTest(SequentialPlan(0.5, (0.0, 0.5), n=1000, alpha=0.001))
+    >>> while test.wanted:
+    ...     test.add(0)  # none of the votes misses
+    >>> int(test.passed[0]), int(test.votes[0])
+    (2, 100)
+    """
+
+    def __init__(self, plan: SequentialPlan, runs: int = 1):
+        self.plan = plan
+        self.look = 0
+        self.votes = np.zeros(runs, dtype=int)  # taken by each run
+        self.misses = np.zeros(runs, dtype=int)  # among them
+        self.passed = np.zeros(runs, dtype=int)  # J: r_1 … r_J have passed
+        self.running = np.ones(runs, dtype=bool)
+
+    @property
+    def wanted(self) -> int:
+        """How many more votes until the next look; 0 when every run has stopped."""
+        if not self.running.any():
+            return 0
+        return self.plan.looks[self.look] - (self.plan.looks[self.look - 1] if self.look else 0)
+
+    def add(self, misses) -> None:
+        """Count the misses among the `wanted` votes, a number for each run that is running; then decide."""
+        plan, on = self.plan, np.flatnonzero(self.running)
+        self.votes[on] = plan.looks[self.look]
+        self.misses[on] += misses
+        seen, passed = self.misses[on], self.passed[on]
+        for radius, boundary_here in enumerate(plan.boundaries[:, self.look]):
+            passed += (passed == radius) & (seen <= boundary_here)  # the radii in order, each after those before it
+        self.passed[on] = passed
+        following = np.minimum(passed, len(plan.radii) - 1)
+        given_up = seen >= plan.limits[following, self.look]
+        self.running[on] = (passed < len(plan.radii)) & ~given_up
+        self.look += 1
+
+
+def simulate(plan: SequentialPlan, p_a: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """(votes taken, radii passed), one certification for each true p_A: what `certify_sequential` would do."""
+    p_a = np.asarray(p_a, float)
+    test = SequentialTest(plan, len(p_a))
+    while test.wanted:
+        test.add(rng.binomial(test.wanted, 1 - p_a[test.running]))
+    return test.votes, test.passed
+
+
+def oracle_votes(plan: SequentialPlan, p_a: float) -> int:
+    """The floor: the fewest votes whose *expected* counts give CERTIFY the largest radius that n reaches.
+
+    The oracle knows p_A, so it takes no vote for an image that gains nothing by it.
+    """
+
+    def lower(votes: int) -> float:
+        return bounds.lower_confidence_bound(min(int(votes * p_a + 1e-9), votes), votes, plan.alpha)
+
+    thresholds = norm.cdf(np.array(plan.radii) / plan.sigma)
+    reached = thresholds[thresholds <= lower(plan.n)]
+    if not len(reached):
+        return 0
+    few, enough = 0, plan.n
+    while enough - few > 1:
+        middle = (few + enough) // 2
+        few, enough = (few, middle) if lower(middle) >= reached[-1] else (middle, enough)
+    return enough
