@@ -164,7 +164,7 @@ def published_top_probabilities() -> dict[str, np.ndarray]:
     10,000 test images, sorted. An abstention says p_A ≤ ½ only: these are spread evenly over ¼ … ½.
     """
     with np.load(RESULTS / "published_votes.npz") as file:
-        return {name: file[name] / 100_000 for name in file.files}
+        return {name: file[name] / 100_000 for name in sorted(file.files)}
 
 
 def compare_votes(p_a: np.ndarray, sigma: float, n: int, alpha: float, rng: np.random.Generator) -> dict:
@@ -173,7 +173,8 @@ def compare_votes(p_a: np.ndarray, sigma: float, n: int, alpha: float, rng: np.r
     votes, passed = simulate(plan, p_a, rng)
     lower = bounds.lower_confidence_bound(rng.binomial(n, p_a), n, alpha)
     fixed = (bounds.certified_radius(lower, sigma)[:, None] >= np.array(plan.radii))[lower > 0.5].sum()
-    floor = float(np.mean([oracle_votes(plan, p) for p in p_a]))
+    values, images = np.unique(p_a, return_counts=True)
+    floor = float(np.average([oracle_votes(plan, p) for p in values], weights=images))
     return {"votes": float(votes.mean()), "floor": floor, "cells": int(passed.sum()), "cells_fixed": int(fixed)}
 
 
