@@ -11,7 +11,7 @@ from rslab.models import STATISTICS, build_model, count_parameters, fold_batchno
 SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 
 
-@pytest.mark.parametrize("arch", ["cnn", "strided-cnn", "resnet20"])
+@pytest.mark.parametrize("arch", ["cnn", "strided-cnn", "resnet8-half", "resnet20"])
 @pytest.mark.parametrize("dataset", SHAPES)
 def test_images_become_logits(arch, dataset):
     model = build_model(arch, dataset, 10).eval()
@@ -35,6 +35,19 @@ def test_cifar_resnets_have_the_published_depth_and_size(arch, layers, parameter
     shortcuts = 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64
     assert count_parameters(model) == parameters + shortcuts
     assert list(model.state_dict())[0] == "1.conv1.weight" and "1.layer3.0.downsample.1.bias" in model.state_dict()
+
+
+def test_the_half_resolution_resnet_has_the_arithmetic_of_its_depth():
+    """Half the height and width, twice the channels: a 3×3 block costs what it costs in the published network."""
+    half = build_model("resnet8-half", "cifar10", 10)
+    convolutions = 16 * 3 * 32 + 9 * (2 * 32 * 32 + 32 * 64 + 64 * 64 + 64 * 128 + 128 * 128) + 32 * 64 + 64 * 128
+    norms = 2 * (3 * 32 + 3 * 64 + 3 * 128)
+    assert count_parameters(half) == convolutions + norms + 128 * 10 + 10
+    shapes = {}
+    for name, module in half.named_modules():
+        module.register_forward_hook(lambda _, __, out, name=name: shapes.update({name: tuple(out.shape[1:])}))
+    half.eval()(uniform(1, 3, 32, 32))
+    assert [shapes[f"1.layer{k}"] for k in (1, 2, 3)] == [(32, 16, 16), (64, 8, 8), (128, 4, 4)]
 
 
 @pytest.mark.parametrize("dataset", STATISTICS)
