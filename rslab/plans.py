@@ -11,6 +11,7 @@ of a method without noise are trained only. Every stage that is complete is skip
 every other one resumed.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
@@ -24,6 +25,7 @@ from rslab.runs import CertifySettings, certify_dataset, chosen_indices
 from rslab.training import read_history, train
 
 PLANS = Path(__file__).parent / "plan_files"
+RUN_NAME = re.compile(r"\w[\w.+-]*")  # it becomes a folder: no way out of the folder of the runs
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ def read_plan(path: Path) -> list[PlannedRun]:
         if words[0] == "defaults":
             defaults |= options
             continue
-        if words[0] in (run.name for run in runs) or Path(words[0]).name != words[0]:
-            raise InputError(f"{where}: got run name {words[0]!r}, expected a new name without slashes.")
+        if words[0] in (run.name for run in runs) or not RUN_NAME.fullmatch(words[0]):
+            raise InputError(f"{where}: got run name {words[0]!r}, expected a new one of letters, digits, . _ + and -.")
         merged = defaults | options
         try:
             config = TrainConfig(**_typed(TrainConfig, merged, "", where))

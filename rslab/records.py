@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import re
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -168,6 +169,7 @@ def import_checkpoint(path: Path, *, normalization: str = "standard") -> tuple[n
     wrong one the accuracy falls to 0–30 %. Loaded with `weights_only=True`: no code runs.
     """
     path = Path(path)
+    _check_unpacked_size(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises a dozen kinds on a broken or hostile file
@@ -192,6 +194,17 @@ def import_checkpoint(path: Path, *, normalization: str = "standard") -> tuple[n
     model = build_model(arch, dataset, len(head), normalization=normalization)
     _fill(model, tensors, path)
     return model.eval(), dataset
+
+
+def _check_unpacked_size(path: Path) -> None:
+    """torch.save stores tensors uncompressed; an archive that grows when it is read was made to fill the memory."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked, packed = sum(part.file_size for part in archive.infolist()), path.stat().st_size
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return  # not an archive: an older format, or broken, as torch.load will say
+    if unpacked > 2 * packed:
+        raise InputError(f"{path}: got {packed} bytes that unpack to {unpacked}, expected a checkpoint by torch.save.")
 
 
 # -- logs --------------------------------------------------------------------------------

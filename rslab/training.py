@@ -245,11 +245,15 @@ def read_history(run: Path) -> list[dict]:
     path = Path(run) / "train.jsonl"
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
     try:
-        return [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise InputError(f"{path}: got a line that is no JSON, expected a record an epoch.") from error
+        history = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+        epochs = [record["epoch"] for record in history]  # a kill may have cost one its record
+        whole = epochs == sorted(set(epochs)) and all(record["seconds"] >= 0 for record in history)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        whole = False
+    if not whole:
+        raise InputError(f"{path}: got a line that is no later epoch's record, expected JSON, an epoch a line.")
+    return history
 
 
 def train_to_end(config: TrainConfig, **options) -> nn.Module:

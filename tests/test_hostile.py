@@ -1,0 +1,232 @@
+"""Files that someone else wrote: whatever stands in them, a sentence or a sound result; never a traceback.
+
+10,000 generated files in all: valid ones that were cut, stretched, reordered, doubled, re-encoded, or filled
+with NULs and huge numbers, and plain noise.
+"""
+
+import io
+import json
+import math
+import pickle
+import zipfile
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save
+
+from rslab import records, tables
+from rslab.config import TrainConfig
+from rslab.errors import InputError, WorkError
+from rslab.models import build_model
+from rslab.plans import PLANS, read_plan
+from rslab.training import read_history
+
+many = settings(max_examples=1700)
+ODD = ("", "\0", "nan", "inf", "-1", "1e999", "9" * 400, "0x10", "½", "true", "null", "-", "\u202e", "[", "{", "\ud7ff")
+
+
+def mangle(content: bytes, draw) -> bytes:
+    """One to three injuries, each drawn at random."""
+    for _ in range(draw(st.integers(1, 3))):
+        cut = draw(st.integers(0, len(content)))
+        end = draw(st.integers(cut, min(len(content), cut + 200)))
+        odd = draw(st.sampled_from(ODD)).encode()
+        lines = content.split(b"\n")
+        row = draw(st.integers(0, len(lines) - 1))
+        fields = lines[row].split(b"\t")
+        fields[draw(st.integers(0, len(fields) - 1))] = odd
+        content = draw(
+            st.sampled_from(
+                (
+                    content[:cut],
+                    content[:cut] + content[end:],
+                    content[:cut] + odd + content[end:],
+                    content[:cut] + content[cut:end] * 3 + content[end:],
+                    b"\n".join((*lines[:row], b"\t".join(fields), *lines[row + 1 :])),
+                    b"\n".join((*lines[:row], lines[row], *lines[row:])),
+                    b"\n".join((lines[0], *reversed(lines[1:]))),
+                    content.decode("utf-8", "replace").encode(draw(st.sampled_from(("utf-16", "utf-8-sig")))),
+                    content[:cut] + draw(st.binary(max_size=30)) + content[cut:],
+                )
+            )
+        )
+    return content
+
+
+@st.composite
+def injured(draw, whole: bytes) -> bytes:
+    return mangle(whole, draw) if draw(st.integers(0, 9)) else draw(st.binary(max_size=300))
+
+
+def sound_or_refused(read, path, content: bytes):
+    """What `read` gives, or None with one sentence; the file itself stays as it is."""
+    path.write_bytes(content)
+    try:
+        result = read(path)
+    except (InputError, WorkError) as error:
+        sentence = str(error)
+        assert sentence.endswith((".", "…")) and len(sentence) < 2000
+        result = None
+    assert path.read_bytes() == content
+    return result
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("hostile")
+
+
+# -- logs --------------------------------------------------------------------------------
+
+OURS = (
+    "idx\tlabel\tpredict\tradius\tcorrect\ttime\tcount_a\tn\tn0\talpha\n"
+    "0\t3\t3\t0.7263129\t1\t0:00:01.5\t9990\t10000\t100\t0.001\n"
+    "20\t5\t-1\t0.0\t0\t0:00:01.25\t5010\t10000\t100\t0.001\n"
+    "40\t1\t2\t0.125\t0\t1 day, 0:00:01\t8000\t10000\t100\t0.001\n"
+)
+PUBLISHED = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n0\t3\t3\t0.953\t1\t0:00:14.5\n20\t5\t-1\t0.0\t0\t0:00:14.6\n"
+
+
+@pytest.mark.parametrize("whole", [OURS, PUBLISHED])
+def test_a_log_gives_sound_numbers_or_a_sentence(place, whole):
+    @many
+    @given(injured(whole.encode()))
+    def check(content):
+        log = sound_or_refused(records.read_log, place / "log.tsv", content)
+        if log is None or not len(log):
+            return
+        row = tables.accuracy_table({"log": log}, (0.0, 0.25)).iloc[0]
+        assert 0 <= row[0.25] <= row[0.0] <= 100
+        assert math.isfinite(row["ACR"]) and row["ACR"] >= 0
+
+    check()
+
+
+def test_a_whole_log_is_read(place):
+    assert len(sound_or_refused(records.read_log, place / "log.tsv", OURS.encode())) == 3
+
+
+# -- runs --------------------------------------------------------------------------------
+
+
+def config_json() -> bytes:
+    values = ("0.1", "3.11", "2", 10, "0" * 64, TrainConfig().to_dict())
+    return json.dumps(dict(zip(records.RUN_KEYS, values, strict=True)), indent=1).encode()
+
+
+@many
+@given(injured(config_json()))
+def test_a_config_is_one_of_ours_or_refused(tmp_path_factory, content):
+    folder = tmp_path_factory.getbasetemp() / "config"
+    folder.mkdir(exist_ok=True)
+    found = sound_or_refused(lambda path: records.read_run(path.parent), folder / "config.json", content)
+    if found is not None:
+        config, classes = found
+        assert isinstance(config, TrainConfig) and 2 <= classes <= 100_000
+
+
+def test_weights_are_whole_or_refused(place):
+    model = build_model("cnn", "digits", 10)
+    whole = save({name: tensor.contiguous() for name, tensor in model.state_dict().items()})
+    fresh = build_model("cnn", "digits", 10)
+    before = {name: tensor.clone() for name, tensor in fresh.state_dict().items()}
+
+    @settings(max_examples=800)
+    @given(injured(whole[:4000]), st.booleans())
+    def check(head, complete):
+        content = head + whole[4000:] if complete else head
+        result = sound_or_refused(lambda path: records.load_weights(path, fresh), place / "w.safetensors", content)
+        if result is None:  # refused: nothing was filled in
+            assert all(torch.equal(before[name], tensor) for name, tensor in fresh.state_dict().items())
+        else:
+            fresh.load_state_dict(before)
+
+    check()
+
+
+@many
+@given(injured(b'{"epoch": 0, "loss": 1.5, "seconds": 2.0}\n{"epoch": 1, "loss": 1.2, "seconds": 2.0}\n'))
+def test_a_history_is_read_or_refused(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "train.jsonl"
+    found = sound_or_refused(lambda file: read_history(file.parent), path, content)
+    assert found is None or all(isinstance(record, dict) for record in found)
+
+
+@many
+@given(injured((PLANS / "digits.txt").read_bytes()))
+def test_a_plan_is_carried_out_as_written_or_refused(tmp_path_factory, content):
+    plan = sound_or_refused(read_plan, tmp_path_factory.getbasetemp() / "plan.txt", content)
+    if plan is not None:
+        names = [run.name for run in plan]
+        assert plan and len(set(names)) == len(names)
+        assert not any(name in ("", ".", "..") or "/" in name or "\0" in name for name in names)
+
+
+# -- checkpoints -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def checkpoint_bytes():
+    state = {f"module.{k[2:]}": v for k, v in build_model("resnet20", "cifar10", 10).state_dict().items()}
+    buffer = io.BytesIO()
+    torch.save({"arch": "cifar_resnet20", "state_dict": state, "epoch": 1}, buffer)
+    return buffer.getvalue()
+
+
+def test_a_checkpoint_is_whole_or_refused(place, checkpoint_bytes):
+    @settings(max_examples=300)
+    @given(st.integers(0, len(checkpoint_bytes)), st.integers(0, 400), st.binary(max_size=50))
+    def check(at, length, filling):
+        content = checkpoint_bytes[:at] + filling + checkpoint_bytes[at + length :]
+        result = sound_or_refused(records.import_checkpoint, place / "checkpoint.pth.tar", content)
+        assert result is None or result[1] == "cifar10"
+
+    check()
+
+
+class Payload:
+    """What a hostile pickle does when it is opened."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return (open, (str(self.marker), "w"))
+
+
+@pytest.mark.parametrize("form", ["legacy", "zip", "plain"])
+def test_a_pickle_with_a_payload_is_refused_and_not_run(place, form):
+    marker, path = place / f"ran-{form}", place / "payload.pth.tar"
+    hostile = {"arch": "cifar_resnet20", "state_dict": Payload(marker)}
+    if form == "plain":
+        path.write_bytes(pickle.dumps(hostile))
+    else:
+        torch.save(hostile, path, _use_new_zipfile_serialization=form == "zip")
+    with pytest.raises(InputError, match="broken or would run code"):
+        records.import_checkpoint(path)
+    assert not marker.exists()
+    with path.open("rb") as file, pytest.warns(ResourceWarning):  # and it is a real payload: here it runs
+        if form == "plain":
+            pickle.load(file)
+        else:
+            torch.load(file, weights_only=False)
+        import gc
+
+        gc.collect()
+    assert marker.exists()
+
+
+def test_a_checkpoint_that_unpacks_to_far_more_than_it_weighs_is_refused(place, checkpoint_bytes):
+    bomb = place / "bomb.pth.tar"
+    with (
+        zipfile.ZipFile(io.BytesIO(checkpoint_bytes)) as whole,
+        zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as zipped,
+    ):
+        for name in whole.namelist():
+            zipped.writestr(name, whole.read(name))
+        zipped.writestr("archive/data/999999", b"\0" * 50_000_000)
+    assert bomb.stat().st_size < 5_000_000
+    with pytest.raises(InputError):
+        records.import_checkpoint(bomb)
