@@ -19,6 +19,7 @@ test: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # The course as web pages, in build/html.
 html: $(READY)

@@ -260,15 +260,18 @@ def attack(
 
 
 def _sigma(given: float | None, trained: float | None) -> float:
-    if given is None and trained is None:
+    sigma = trained if given is None else given
+    if sigma is None:
         raise InputError("sigma: got none, expected --sigma: this model was trained without noise, or does not say.")
-    return trained if given is None else given
+    return sigma
 
 
 def _log_path(out: Path | None, folder: Path | None, name: str) -> Path:
-    if out is None and folder is None:
+    if out is not None:
+        return out
+    if folder is None:
         raise InputError("out: got none, expected --out: a checkpoint file has no run folder for the log.")
-    return out or folder / name
+    return folder / name
 
 
 def _rows_in(log: Path, resume: bool) -> int:

@@ -118,7 +118,13 @@ class TrainConfig:
         return cls(**values)
 
 
-_TYPES = {"str": str, "float": (int, float), "int": int, "bool": bool, "None": type(None)}
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "float": (int, float),
+    "int": (int,),
+    "bool": (bool,),
+    "None": (type(None),),
+}
 
 
 def _fits(value, annotation) -> bool:

@@ -51,7 +51,8 @@ class LabeledImages:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
-        return tuple(self.images.shape[1:])
+        _, channels, height, width = self.images.shape
+        return channels, height, width
 
     def to(self, device) -> "LabeledImages":
         return LabeledImages(self.name, self.images.to(device), self.labels.to(device), self.classes, self.checksum)

@@ -31,6 +31,9 @@ class Normalize(nn.Module):
     published checkpoints, which hold no parameter for this layer.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]):
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
@@ -106,8 +109,8 @@ class CifarResNet(nn.Module):
     def __init__(self, depth: int, num_classes: int, channels: int = 3, *, half: bool = False):
         super().__init__()
         blocks, width = (depth - 2) // 6, 32 if half else 16
-        stem = dict(kernel_size=4, stride=2) if half else dict(kernel_size=3)
-        self.conv1 = nn.Conv2d(channels, width, padding=1, bias=False, **stem)
+        kernel, stride = (4, 2) if half else (3, 1)
+        self.conv1 = nn.Conv2d(channels, width, kernel, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.layer1 = self._stage(width, width, blocks, stride=1)
         self.layer2 = self._stage(width, 2 * width, blocks, stride=2)

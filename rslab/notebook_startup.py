@@ -9,6 +9,6 @@ def _explain_missing_name(shell, kind, error, traceback, tb_offset=None):
 
 
 try:
-    get_ipython().set_custom_exc((NameError,), _explain_missing_name)  # noqa: F821  (IPython provides it)
+    get_ipython().set_custom_exc((NameError,), _explain_missing_name)  # type: ignore  # noqa: F821  (IPython's)
 except NameError:  # plain Python runs PYTHONSTARTUP too
     pass

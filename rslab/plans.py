@@ -123,10 +123,11 @@ def stages(plan: list[PlannedRun], out: Path) -> Iterator[Stage]:
         if run.train.method not in NOISY:
             continue
         log = folder / "certify.tsv"
-        rows = records.read_log(log) if log.exists() and records.is_log(log) else []
+        times = []
+        if log.exists() and records.is_log(log):
+            times = [_seconds(text) for text in records.read_log(log).time]
         images = len(chosen_indices(len(load_dataset(run.train.dataset, "test")), run.certify.skip, run.certify.max))
-        times = [_seconds(text) for text in rows.time] if len(rows) else []
-        yield Stage(run, "certify", len(rows), images, _mean(times))
+        yield Stage(run, "certify", len(times), images, _mean(times))
 
 
 def _resolved(plan: list[PlannedRun], out: Path) -> list[PlannedRun]:
@@ -134,9 +135,10 @@ def _resolved(plan: list[PlannedRun], out: Path) -> list[PlannedRun]:
     names = {run.name for run in plan}
     resolved = []
     for run in plan:
-        sources = {key: getattr(run.train, key) for key in ("pretrained", "pseudo_labels")}
-        folders = {key: str(out / name) for key, name in sources.items() if name in names}
-        resolved.append(replace(run, train=replace(run.train, **folders)))
+        pretrained, pseudo_labels = (
+            str(out / name) if name in names else name for name in (run.train.pretrained, run.train.pseudo_labels)
+        )
+        resolved.append(replace(run, train=replace(run.train, pretrained=pretrained, pseudo_labels=pseudo_labels)))
     return resolved
 
 
@@ -172,6 +174,7 @@ def carry_out(
 
 def _carry_out_stage(stage: Stage, folder: Path, device: str, deadline: float | None, progress) -> bool:
     run = stage.run
+    steps: Iterator
     if stage.kind == "train":
         steps = train(run.train, folder, device=device, resume=folder.exists())
         done = 0  # train yields the finished epochs' records again

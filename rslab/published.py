@@ -66,7 +66,7 @@ def recipe(path: str) -> dict:
         "attack": attack.group(1) if attack else "-",
         "steps": int(attack.group(2)) if attack else 0,
         "samples": int(number(r"(\d+)-multitrain", 1)) if attack else 0,
-        "epsilon": int(number(r"eps_(\d+)")),
+        "epsilon": int(number(r"/eps_(\d+)")),
         "pretrained": int("finetune" in path),
         "weight": number(r"weight_(\d\.\d)"),
         "train_sigma": number(r"noise_(\d+\.\d+)", certified),

@@ -131,7 +131,7 @@ def describe_run(config: TrainConfig, data: LabeledImages) -> dict:
     return dict(zip(RUN_KEYS, (*versions, data.num_classes, data.checksum, config.to_dict()), strict=True))
 
 
-def read_run(folder: Path) -> tuple[TrainConfig, int]:
+def read_run(folder: Path | str) -> tuple[TrainConfig, int]:
     """(configuration, number of classes) of a run folder; unknown keys are refused."""
     path = Path(folder) / "config.json"
     if not path.is_file():
@@ -146,7 +146,7 @@ def read_run(folder: Path) -> tuple[TrainConfig, int]:
     return TrainConfig.from_dict(values["train"], source=str(path)), classes
 
 
-def load_run(folder: Path) -> tuple[nn.Module, TrainConfig]:
+def load_run(folder: Path | str) -> tuple[nn.Module, TrainConfig]:
     """The finished model of a run folder, in eval mode on the CPU, and its configuration."""
     config, classes = read_run(folder)
     weights = Path(folder) / "weights.safetensors"

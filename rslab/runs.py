@@ -139,7 +139,7 @@ def load_target(target: Path, dataset: str | None, normalization: str, sigma: fl
     if normalization != "auto":
         return models[normalization][0], data, None, None
     accuracy = {name: _noisy_accuracy(model, data, sigma or 0.0) for name, (model, _) in models.items()}
-    best = max(accuracy, key=accuracy.get)
+    best = max(accuracy, key=lambda name: accuracy[name])
     found = ", ".join(f"{name} {value:.1%}" for name, value in accuracy.items())
     print(f"Normalization {best}: accuracy on 200 noisy test images is {found}.", file=sys.stderr)
     return models[best][0], data, None, None
@@ -268,7 +268,7 @@ def attack_batch(model, x: Tensor, y: Tensor, settings: AttackSettings, generato
         "smoothadv": lambda z: log_mean_probs(model, z, noise),
     }[s.objective]
     targeted = s.target is not None
-    if targeted:
+    if s.target is not None:
         y = torch.full_like(y, s.target)
     objective = attacks.OBJECTIVES[s.loss]
     if s.loss == "cross-entropy" and s.objective != "base":  # log-probabilities already

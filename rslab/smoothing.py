@@ -122,7 +122,7 @@ class SmoothedClassifier:
             radius = bounds.certified_radius(p_a_lower, self.sigma)
         elif bound == "two-class":
             others = torch.cat((sums[:top], sums[top + 1 :]))
-            p_a_lower, p_b_upper = bounds.two_class_bounds(float(sums[top]), float(others.max()), n, alpha)
+            p_a_lower, p_b_upper = bounds.two_class_bounds(int(sums[top]), int(others.max()), n, alpha)
             radius = bounds.certified_radius_two_sided(p_a_lower, p_b_upper, self.sigma)
         else:
             mean = min(float(sums[top]) / n, 1.0)
@@ -158,8 +158,8 @@ class SmoothedClassifier:
         prediction = top if passed else ABSTAIN
         radius = plan.radii[passed - 1] if passed else 0.0
         p_a_lower = 1.0 - float(plan.misses[passed - 1]) if passed else 0.0
-        counts = tuple(map(float, counts.tolist()))
-        return Certificate(prediction, radius, top, p_a_lower, counts, n0, n, plan.alpha, self.sigma, "sequential")
+        votes = tuple(map(float, counts.tolist()))
+        return Certificate(prediction, radius, top, p_a_lower, votes, n0, n, plan.alpha, self.sigma, "sequential")
 
     def sample_under_noise(self, x: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """SAMPLEUNDERNOISE: how often f returns each class on x + δ, n draws; int64 (num_classes,)."""

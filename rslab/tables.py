@@ -169,8 +169,8 @@ def attack_table(paths: list[Path]) -> tuple[pd.DataFrame, dict[str, list[str]]]
                 reason = "empty" if log.empty else "no settings beside it and no PGD_ε/num_m in its path"
                 left_out.setdefault(reason, []).append(str(file))
                 continue
-            *row, epsilon = described
-            cells.setdefault(tuple(row), {})[epsilon] = 100 * float(log.correct.mean())
+            group, samples, label, epsilon = described
+            cells.setdefault((group, samples, label), {})[epsilon] = 100 * float(log.correct.mean())
     if not cells:
         raise InputError(f"PATH: got {paths[0]}, which holds no usable attack log, expected one at least.")
     rows = {f"{group}{label}": values for (group, _, label), values in sorted(cells.items())}

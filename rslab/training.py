@@ -42,7 +42,7 @@ def train(
     """
     data = data or load_dataset(config.dataset, "train")
     # channels-last is the layout that convolutions run fastest in, on CPU and GPU alike
-    model = _initial_model(config, data).to(device, memory_format=torch.channels_last)
+    model = _initial_model(config, data).to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=config.lr,
@@ -50,7 +50,7 @@ def train(
         weight_decay=config.weight_decay,
         nesterov=config.momentum > 0,
     )
-    training_set = [tensor.to(device) for tensor in _training_set(config, data, device)]
+    training_set = tuple(tensor.to(device) for tensor in _training_set(config, data, device))
     if out is None:
         return _epochs(config, model, optimizer, training_set)
     start, history = _open_run(Path(out), config, data, model, optimizer, resume)
@@ -59,7 +59,7 @@ def train(
 
 def _epochs(config, model, optimizer, training_set, start: int = 0) -> Iterator[dict]:
     for epoch in range(start, config.epochs):
-        record = _train_epoch(model, optimizer, *training_set, config, epoch)
+        record = _train_epoch(model, optimizer, training_set, config, epoch)
         if not record["loss"] < float("inf"):
             raise WorkError(
                 f"loss: got {record['loss']} in epoch {epoch}, expected a finite number. "
@@ -80,8 +80,9 @@ def _recorded_epochs(config, model, optimizer, training_set, out: Path, start: i
         yield record
 
 
-def _train_epoch(model, optimizer, images, labels, weights, config: TrainConfig, epoch: int) -> dict:
+def _train_epoch(model, optimizer, training_set, config: TrainConfig, epoch: int) -> dict:
     began = time.perf_counter()
+    images, labels, weights = training_set
     generator = generator_for("train", config.seed, epoch, images.device)
     epsilon = config.epsilon * min(1.0, (epoch + 1) / max(config.warmup, 1))
     step = Step(config, epsilon, generator)
@@ -169,7 +170,7 @@ def _training_set(config: TrainConfig, data: LabeledImages, device: str) -> tupl
         order = torch.randperm(len(data), generator=torch.Generator().manual_seed(config.seed))
         shown, hidden = order[: config.labels], order[config.labels :]
         images, labels = data.images[shown], data.labels[shown]
-    if config.unlabelled is None:
+    if config.unlabelled is None or config.pseudo_labels is None:  # the configuration allows both or none
         return images, labels, torch.ones(len(labels))
     if config.unlabelled == "hidden":
         pool = data.images[hidden]
@@ -185,7 +186,7 @@ def _training_set(config: TrainConfig, data: LabeledImages, device: str) -> tupl
 
 
 @torch.inference_mode()
-def pseudo_labels(run: str, pool: Tensor, num_classes: int, device: str = "cpu") -> Tensor:
+def pseudo_labels(run: str | Path, pool: Tensor, num_classes: int, device: str = "cpu") -> Tensor:
     """argmax f(x) for every image of the pool (N, C, H, W), by the model of a run folder: (N,) int64."""
     model, _ = records.load_run(run)
     labels = torch.cat([model.to(device)(batch.to(device)).argmax(1).cpu() for batch in pool.split(1000)])

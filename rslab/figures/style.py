@@ -58,7 +58,7 @@ STYLE = {
 }
 
 
-styled = matplotlib.rc_context(STYLE)  # decorates every function that draws
+styled = matplotlib.rc_context(STYLE)  # type: ignore[arg-type]  # decorates every function that draws
 
 
 class LabFigure(Figure):

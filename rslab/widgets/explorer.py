@@ -11,6 +11,7 @@ import io
 import ipywidgets as widgets
 import numpy as np
 from matplotlib.artist import Artist
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -32,8 +33,9 @@ class Explorer(widgets.VBox):
         self._moving = sorted(moving, key=lambda artist: artist.get_zorder())
         for artist in self._moving:
             artist.set_animated(True)  # left out of the background
-        figure.canvas.draw()
-        self._background = figure.canvas.copy_from_bbox(figure.bbox)
+        self._canvas = FigureCanvasAgg(figure)
+        self._canvas.draw()
+        self._background = self._canvas.copy_from_bbox(figure.bbox)
         self.image = widgets.Image(format="png", width=width, height=height)
         self.image.layout = widgets.Layout(max_width="100%", object_fit="contain")
         self.text = widgets.HTML()
@@ -54,12 +56,11 @@ class Explorer(widgets.VBox):
 
     def _redraw(self, change=None) -> None:
         self.text.value = self.update()
-        canvas = self.figure.canvas
-        canvas.restore_region(self._background)
+        self._canvas.restore_region(self._background)
         for artist in self._moving:
-            artist.axes.draw_artist(artist)
+            artist.draw(self._canvas.get_renderer())
         buffer = io.BytesIO()
-        Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(buffer, format="png", compress_level=2)
+        Image.fromarray(np.asarray(self._canvas.buffer_rgba())[..., :3]).save(buffer, format="png", compress_level=2)
         self.image.value = buffer.getvalue()
 
     def _repr_mimebundle_(self, **kwargs):

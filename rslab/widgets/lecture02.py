@@ -105,7 +105,7 @@ class DecisionMapExplorer(Explorer):
         """Whether g's map has a single class inside the certified disc, as the theorem says."""
         axis = np.linspace(0, 1, 101)
         inside = np.hypot(axis[None] - self.pixel_1.value, axis[:, None] - self.pixel_2.value) < self.radius
-        return np.all(smoothed_plane()[SIGMAS.index(self.sigma.value)][inside] == self.prediction)
+        return bool(np.all(smoothed_plane()[SIGMAS.index(self.sigma.value)][inside] == self.prediction))
 
 
 # -- from votes to a radius ------------------------------------------------------------------
