@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: lab demo test lint html clean
+.PHONY: lab demo test soundness lint html clean
 
 lab: $(READY)
 	$(BIN)/rslab lab
@@ -15,6 +15,10 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
+
+# Long experiments on what a certificate promises; under an hour.
+soundness: $(READY)
+	$(BIN)/python -m pytest -m soundness
 
 lint: $(READY)
 	$(BIN)/ruff check .

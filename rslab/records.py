@@ -10,11 +10,13 @@ Files from elsewhere are never unpickled. Files are replaced whole or appended r
 by row, so that a kill at any moment loses one row at most.
 """
 
+import fcntl
 import json
 import os
 import platform
 import re
 import zipfile
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -63,6 +65,32 @@ def append_text(path: Path, text: str) -> None:
             file.write(text)
     except OSError as error:
         raise WorkError(f"{path}: could not be written ({_reason(error)}).") from error
+
+
+class Claim:
+    """This process's sole hold on a file, until released, forgotten, or the process ends in any way."""
+
+    def __init__(self, path: Path):
+        self._file: int | None = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.release()
+            raise WorkError(f"{path}: another process is writing here; wait for its end, or stop it.") from error
+
+    def release(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+        self._file = None
+
+    __del__ = release
+
+    def during(self, steps: Iterator) -> Iterator:
+        """`steps`, with the hold released after the last one."""
+        try:
+            yield from steps
+        finally:
+            self.release()
 
 
 def write_json(path: Path, values: dict) -> None:

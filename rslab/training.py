@@ -53,8 +53,8 @@ def train(
     training_set = tuple(tensor.to(device) for tensor in _training_set(config, data, device))
     if out is None:
         return _epochs(config, model, optimizer, training_set)
-    start, history = _open_run(Path(out), config, data, model, optimizer, resume)
-    return _recorded_epochs(config, model, optimizer, training_set, Path(out), start, history)
+    start, history, claim = _open_run(Path(out), config, data, model, optimizer, resume)
+    return claim.during(_recorded_epochs(config, model, optimizer, training_set, Path(out), start, history))
 
 
 def _epochs(config, model, optimizer, training_set, start: int = 0) -> Iterator[dict]:
@@ -205,14 +205,14 @@ def _save_state(path: Path, model, optimizer, epoch: int) -> None:
     records.save_weights(path, {**state, "epoch": torch.tensor(epoch)})
 
 
-def _open_run(out: Path, config, data, model, optimizer, resume: bool) -> tuple[int, list[dict]]:
-    """Make the run folder or, to resume, load its state: (first epoch to train, records so far)."""
+def _open_run(out: Path, config, data, model, optimizer, resume: bool) -> tuple[int, list[dict], records.Claim]:
+    """Make the run folder or, to resume, load its state: (first epoch to train, records so far, hold on the run)."""
     wanted = records.describe_run(config, data)
     if not (out / "config.json").exists():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InputError(f"out: got {out}, which holds other files, expected a new folder or a run to resume.")
         records.write_json(out / "config.json", wanted)
-        return 0, []
+        return 0, [], records.Claim(out / "config.json")
     if not resume:
         raise InputError(f"out: got {out}, which holds a run already, expected a new folder, or --resume.")
     found, _ = records.read_run(out)
@@ -221,14 +221,16 @@ def _open_run(out: Path, config, data, model, optimizer, resume: bool) -> tuple[
         raise InputError(f"{name}: got {getattr(config, name)!r}, expected {getattr(found, name)!r} as {out} began.")
     if (checksum := records.read_json(out / "config.json")["data_checksum"]) != data.checksum:
         raise InputError(f"data: got checksum {data.checksum[:12]}…, expected {str(checksum)[:12]}… as {out} began.")
+    claim = records.Claim(out / "config.json")
     if (out / "train.jsonl").exists():
         records.drop_torn_row(out / "train.jsonl")  # or the next record would be written behind it
     history = read_history(out)
     if (out / "weights.safetensors").exists():
         (out / "resume.safetensors").unlink(missing_ok=True)
-        return config.epochs, history
+        return config.epochs, history, claim
     if not (out / "resume.safetensors").exists():
-        return 0, []
+        (out / "train.jsonl").unlink(missing_ok=True)  # records of epochs that are trained anew
+        return 0, [], claim
     state = records.load_tensors(out / "resume.safetensors")
     try:
         epoch = int(state["epoch"])
@@ -238,7 +240,7 @@ def _open_run(out: Path, config, data, model, optimizer, resume: bool) -> tuple[
                 optimizer.state[parameter]["momentum_buffer"] = state[f"momentum.{number}"].to(parameter.device)
     except (KeyError, RuntimeError) as error:
         raise InputError(f"{out}/resume.safetensors: got another model's state, expected {config.arch}.") from error
-    return epoch + 1, history[: epoch + 1]
+    return epoch + 1, [record for record in history if record["epoch"] <= epoch], claim
 
 
 def read_history(run: Path) -> list[dict]:

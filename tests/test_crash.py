@@ -1,0 +1,184 @@
+"""No work is lost: killed at any moment, out of space, or two at a time on one run."""
+
+import multiprocessing
+import resource
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import subset
+
+from rslab import records, runs
+from rslab.config import TrainConfig
+from rslab.data import load_dataset
+from rslab.errors import WorkError
+from rslab.training import read_history, train
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["rslab.training", "rslab.runs", "sklearn.datasets"])
+KILLS = 50
+CONFIG = TrainConfig(method="smoothadv", sigma=0.25, steps=1, epochs=4, batch_size=32)
+SETTINGS = runs.CertifySettings(sigma=0.25, n0=10, n=4000, batch_size=500)
+
+
+def train_digits(out: Path) -> None:
+    torch.set_num_threads(1)
+    for _ in train(CONFIG, out, data=subset(load_dataset("digits", "train"), 320), resume=out.exists()):
+        pass
+
+
+def certify_digits(run: Path, log: Path) -> None:
+    torch.set_num_threads(1)
+    model, _ = records.load_run(run)
+    data = subset(load_dataset("digits", "test"), 40)
+    for _ in runs.certify_dataset(model, data, SETTINGS, log, resume=log.exists()):
+        pass
+
+
+def started(work, *arguments):
+    process = PROCESSES.Process(target=work, args=arguments)
+    process.start()
+    return process
+
+
+def kill_at_random_moments(work, arguments_of, check, seconds: float) -> None:
+    """Do `work` again and again, killed after up to `seconds`, until `KILLS` kills have hit it; check every result."""
+    rng, kills, number = np.random.default_rng(0), 0, 0
+    while kills < KILLS:
+        arguments = arguments_of(number)
+        number += 1
+        for attempt in range(12):
+            process = started(work, *arguments)
+            process.join(rng.uniform(0, seconds) if attempt < 11 else 120)
+            if process.is_alive():
+                process.kill()
+                process.join()
+                kills += process.exitcode == -signal.SIGKILL
+            elif process.exitcode == 0:
+                break
+            else:
+                raise AssertionError(f"the resumed work ended with {process.exitcode}")
+        assert process.exitcode == 0
+        check(*arguments)
+    assert number > 1
+
+
+def duration(work, *arguments) -> float:
+    """Seconds of an uninterrupted run, once the server that starts processes is warm."""
+    began = time.monotonic()
+    process = started(work, *arguments)
+    process.join()
+    assert process.exitcode == 0
+    return time.monotonic() - began
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("crash")
+    started(train_digits, folder / "warm").join()
+    return folder / "whole", duration(train_digits, folder / "whole")
+
+
+@pytest.mark.soundness
+def test_training_killed_at_50_moments_ends_with_the_same_weights(tmp_path, whole):
+    folder, seconds = whole
+
+    def check(out):
+        assert (out / "weights.safetensors").read_bytes() == (folder / "weights.safetensors").read_bytes()
+        assert {file.name for file in out.iterdir() if not file.name.startswith(".")} == {
+            "config.json", "train.jsonl", "weights.safetensors",
+        }  # fmt: skip
+        for ours, theirs in zip(read_history(out)[-1:], read_history(folder)[-1:], strict=True):
+            assert ours["loss"] == theirs["loss"] and ours["epoch"] == CONFIG.epochs - 1
+
+    kill_at_random_moments(train_digits, lambda number: (tmp_path / str(number),), check, seconds)
+
+
+@pytest.mark.soundness
+def test_certification_killed_at_50_moments_ends_with_the_same_log(tmp_path, whole):
+    seconds = duration(certify_digits, whole[0], tmp_path / "whole.tsv")
+    expected = records.read_log(tmp_path / "whole.tsv").drop(columns="time")
+
+    def check(_, log):
+        assert records.read_log(log).drop(columns="time").equals(expected)
+        assert records.read_json(log.with_suffix(".json")) == records.read_json(tmp_path / "whole.json")
+
+    kill_at_random_moments(certify_digits, lambda number: (whole[0], tmp_path / f"{number}.tsv"), check, seconds)
+
+
+# -- no space, no permission ---------------------------------------------------------------
+
+
+def with_little_space(work, *arguments, space: int) -> None:
+    """`work` in a process whose files may not grow beyond `space` bytes; exits with 3 on a `WorkError`."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (space, space))
+    try:
+        work(*arguments)
+    except WorkError as error:
+        assert "could not be written" in str(error)
+        raise SystemExit(3) from None
+
+
+def end(process) -> int:
+    process.join()
+    return process.exitcode
+
+
+@pytest.mark.parametrize("space", [100, 2000, 40_000])
+def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_space(tmp_path, whole, space):
+    out = tmp_path / "run"
+    process = PROCESSES.Process(target=with_little_space, args=(train_digits, out), kwargs={"space": space})
+    process.start()
+    assert end(process) == 3
+    assert not list(out.glob(".*")) if out.exists() else True  # no temporary file stays
+    assert end(started(train_digits, out)) == 0
+    assert (out / "weights.safetensors").read_bytes() == (whole[0] / "weights.safetensors").read_bytes()
+
+
+def test_a_log_on_a_full_disk_loses_no_row_that_it_holds(tmp_path, whole):
+    log = tmp_path / "log.tsv"
+    process = PROCESSES.Process(target=with_little_space, args=(certify_digits, whole[0], log), kwargs={"space": 700})
+    process.start()
+    assert end(process) == 3
+    kept = log.read_bytes()
+    assert 0 < len(kept) <= 700
+    assert end(started(certify_digits, whole[0], log)) == 0
+    assert log.read_bytes().startswith(kept[: kept.rfind(b"\n") + 1]) and len(records.read_log(log)) == 40
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, digits):
+    (tmp_path / "file").write_text("in the way")
+    for out in (tmp_path / "file" / "run", Path("/proc/rslab/run")):
+        with pytest.raises(WorkError, match="could not be written") as error:
+            train(CONFIG, out, data=subset(digits, 32))
+        assert str(error.value).count("\n") == 0
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+# -- two at a time -------------------------------------------------------------------------
+
+
+def test_a_second_training_on_the_same_run_is_refused_until_the_first_ends(tmp_path, digits):
+    few = subset(digits, 64)
+    first = train(CONFIG, tmp_path / "run", data=few)
+    next(first)
+    with pytest.raises(WorkError, match="another process is writing here"):
+        train(CONFIG, tmp_path / "run", data=few, resume=True)
+    first.close()
+    assert len(list(train(CONFIG, tmp_path / "run", data=few, resume=True))) == CONFIG.epochs
+
+
+def test_a_second_certification_into_the_same_log_is_refused_until_the_first_ends(tmp_path, trained, digits_test):
+    few, log = subset(digits_test, 4), tmp_path / "log.tsv"
+    first = runs.certify_dataset(trained, few, SETTINGS, log)
+    next(first)
+    before = log.read_bytes()
+    with pytest.raises(WorkError, match="another process is writing here"):
+        runs.certify_dataset(trained, few, SETTINGS, log, resume=True)
+    assert log.read_bytes() == before
+    first.close()
+    assert len(list(runs.certify_dataset(trained, few, SETTINGS, log, resume=True))) == 3
