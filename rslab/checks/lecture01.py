@@ -74,16 +74,18 @@ def one_step(function: Callable) -> None:
 
 def l2_step(function: Callable) -> None:
     """Check `function(x, iterate, gradient, eta, epsilon)` → the next iterate of ℓ2 PGD (the box [0, 1] left out)."""
+    for eta in (0.25, 0.15):  # longer than ε, and shorter
+        _check_l2_step(function, eta, 0.2)
+    passed("l2_step: each image steps by η along its own gradient and is brought back only if it left its ball.")
+
+
+def _check_l2_step(function: Callable, eta: float, epsilon: float) -> None:
     generator = torch.Generator().manual_seed(0)
-    shape = (4, 1, 2, 3)
-    x = torch.full(shape, 0.5)
-    scale = torch.tensor([0.02, 0.3, 5.0, 40.0]).view(-1, 1, 1, 1)
-    gradient = scale * torch.randn(shape, generator=generator)
-    offset = torch.randn(shape, generator=generator)
+    x = torch.full((4, 1, 2, 3), 0.5)
+    gradient = torch.tensor([0.02, 0.3, 5.0, 40.0]).view(-1, 1, 1, 1) * torch.randn(x.shape, generator=generator)
+    offset = torch.randn(x.shape, generator=generator)
     offset = offset / _length(offset) * torch.tensor([0.0, 0.1, 0.2, 0.2]).view(-1, 1, 1, 1)
-    eta, epsilon = 0.15, 0.2
-    arguments = (x.clone(), (x + offset).clone(), gradient.clone(), eta, epsilon)
-    found = _as_images(answer(function, *arguments), x)
+    found = _as_images(answer(function, x.clone(), (x + offset).clone(), gradient.clone(), eta, epsilon), x)
 
     def projected(move: Tensor, start: Tensor = offset) -> Tensor:
         delta = start + move
@@ -91,7 +93,6 @@ def l2_step(function: Callable) -> None:
 
     unit = gradient / _length(gradient)
     if torch.allclose(found, projected(eta * unit), atol=1e-5):
-        passed("l2_step: each image steps by η along its own gradient and is brought back only if it left its ball.")
         return
     delta = offset + eta * unit
     batch = gradient / gradient.norm()
@@ -99,7 +100,10 @@ def l2_step(function: Callable) -> None:
         (projected(eta * gradient), "The gradient was not normalised: its size says nothing about how far to go."),
         (projected(eta * gradient.sign()), "That is the ℓ∞ step. With ℓ2 go along ∇L / ‖∇L‖₂."),
         (projected(-eta * unit), "The step goes down: add η ∇L / ‖∇L‖₂."),
-        (projected(eta * batch), "One norm was taken for the whole batch: each image has a gradient of its own length."),
+        (
+            projected(eta * batch),
+            "One norm was taken for the whole batch: each image has a gradient of its own length.",
+        ),
         (x + delta, "The projection is missing: the second half of the step brings δ back into the ball."),
         (x + epsilon * delta / _length(delta), "A δ inside the ball was blown up to its edge. Shrink, never stretch."),
         (x + delta.clamp(-epsilon, epsilon), "Each pixel was clamped: that is the projection onto the ℓ∞ ball."),

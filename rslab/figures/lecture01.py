@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, Polygon, Rectangle
+from matplotlib.patches import Circle, Rectangle
 from scipy.ndimage import distance_transform_edt
 from scipy.stats import norm
 from torch import Tensor
@@ -14,7 +14,6 @@ from rslab import attacks
 from rslab.figures.lecture02 import plane_classes, plane_probabilities
 from rslab.figures.style import (
     BLUE,
-    COLORS,
     GREEN,
     GREY,
     INK,
@@ -204,7 +203,7 @@ def losses_along(f, x: Tensor, y: Tensor, ends: Tensor, shares: np.ndarray) -> n
 
 @styled
 def lines_figure(networks: dict, x: Tensor, y: Tensor, epsilon: float) -> Figure:
-    """The loss from x to FGSM's and to PGD's end, one panel a network: each image thin, the median thick."""
+    """The loss from x to FGSM's and to PGD's end, one panel a network: twenty images thin, the mean thick."""
     shares = np.linspace(0, 1, 41)
     figure, axes = new_figure(1, len(networks), width=3.4 * len(networks), height=3.7, squeeze=False)
     for cell, (name, f) in zip(axes[0], networks.items(), strict=True):
@@ -216,7 +215,7 @@ def lines_figure(networks: dict, x: Tensor, y: Tensor, epsilon: float) -> Figure
             losses = losses_along(f, x, y, end, shares)
             color = BLUE if attack == "FGSM" else VERMILION
             cell.plot(shares, losses[:, :20], color=color, linewidth=0.6, alpha=0.45)
-            cell.plot(shares, np.median(losses, 1), color=color, linewidth=3, label=f"towards {attack}'s end")
+            cell.plot(shares, losses.mean(1), color=color, linewidth=3, label=f"towards {attack}'s end")
         cell.set(xlabel="share of the way from x", title=f"{name}, ε = {epsilon:g}", xlim=(0, 1))
         cell.set_ylim(bottom=0)
     axes[0, 0].set_ylabel("loss")
@@ -239,14 +238,14 @@ def final_losses(f, x: Tensor, y: int, epsilon: float, starts: int, steps: int =
 @styled
 def histograms_figure(losses: dict[str, list[np.ndarray]], epsilon: float) -> Figure:
     """Final losses over random starts, one panel a network, one colour an image; the axes start at 0, uncropped."""
-    figure, axes = new_figure(1, len(losses), width=3.4 * len(losses), height=3.4, squeeze=False)
+    figure, axes = new_figure(1, len(losses), width=1.4 + 3.6 * len(losses), height=3.4, squeeze=False)
     for cell, (name, images) in zip(axes[0], losses.items(), strict=True):
         top = 1.08 * max(float(values.max()) for values in images)
         for values, color, which in zip(images, (BLUE, ORANGE), ("first image", "second image"), strict=False):
             cell.hist(values, bins=np.linspace(0, top, 80), color=color, alpha=0.75, label=which)
         cell.set(xlabel="loss at PGD's end", title=f"{name}, ε = {epsilon:g}", xlim=(0, top))
     axes[0, 0].set_ylabel(f"of {len(next(iter(losses.values()))[0]):,} random starts")
-    axes[0, 0].legend(loc="upper left")
+    axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return figure
 
 
@@ -346,6 +345,9 @@ def training_figure(history: dict[str, list[tuple[float, float, float]]]) -> Fig
         for values, color, label, dashes in lines:
             cell.plot(epochs, values, color=color, linestyle=dashes, label=label)
         cell.set(xlabel="epoch", title=name, yscale="log", xlim=(1, len(rows)))
+        cell.set_yticks((0.2, 0.5, 1, 2), ("0.2", "0.5", "1", "2"))
+        cell.minorticks_off()
+        cell.xaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].set_ylabel("mean loss (log scale)")
     axes[0, -1].legend(loc="upper right")
     return figure
@@ -355,12 +357,16 @@ def training_figure(history: dict[str, list[tuple[float, float, float]]]) -> Fig
 def accuracies_figure(table: dict[str, dict[str, tuple[float, float]]]) -> Figure:
     """Accuracy in % by network and attack: solid on test images, outlined on training images."""
     figure, axes = new_figure(width=8.4, height=3.8)
-    for place, (network, row) in enumerate(table.items()):
+    for place, row in enumerate(table.values()):
         for shift, (attack, (train, test)) in zip((-0.27, 0, 0.27), row.items(), strict=True):
             label = attack if place == 0 else None
             axes.bar(place + shift, test, 0.24, color=ATTACK_COLORS[attack], label=label)
             axes.bar(place + shift, train, 0.24, fill=False, edgecolor=INK, linewidth=1.2)
-            axes.text(place + shift, test - 1, f"{test:.0f}", ha="center", va="top", fontsize=9)
+            inside = test > 20
+            ink = "white" if inside and attack != "FGSM" else INK
+            height = test - 2 if inside else max(train, test) + 1
+            across = dict(ha="center", va="top" if inside else "bottom", fontsize=9, color=ink)
+            axes.text(place + shift, height, f"{test:.0f}", **across)
     axes.bar(0, 0, fill=False, edgecolor=INK, label="outline: training images")
     axes.set_xticks(range(len(table)), table)
     axes.set(ylim=(0, 104), ylabel="accuracy (%)")

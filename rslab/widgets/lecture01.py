@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from rslab import attacks
-from rslab.figures.lecture01 import DELTAS, inner_maxima, outer_loss, pgd_path, probabilities, show_perturbation
+from rslab.figures.lecture01 import DELTAS, inner_maxima, outer_loss, pgd_path, show_perturbation
 from rslab.figures.style import BLUE, GREY, INK, SKY, VERMILION, new_figure, show_image, styled
 from rslab.widgets.explorer import Explorer, slider
 
