@@ -67,6 +67,7 @@ def _seconds(call: Callable, device: str) -> float:
 
 
 def format_result(result: dict, as_json: bool) -> str:
+    """What `measure` found, as lines for a person or as JSON."""
     if as_json:
         return json.dumps(result)
     if result["what"] == "sequential":

@@ -68,6 +68,7 @@ def bar(steps: Iterator, total: int, done: int, title: str) -> Iterator:
 
 
 def finish(steps: Iterator) -> None:
+    """Carry out every step of an iterator whose values nobody needs."""
     for _ in steps:
         pass
 

@@ -96,6 +96,7 @@ class TrainConfig:
             raise InputError("unlabelled: got 'hidden' without labels, expected labels to say how many keep theirs.")
 
     def to_dict(self) -> dict:
+        """Every option by name, as `config.json` keeps it."""
         return asdict(self)
 
     @classmethod

@@ -46,6 +46,7 @@ class LabeledImages:
 
     @property
     def num_classes(self) -> int:
+        """K, the number of class names."""
         return len(self.classes)
 
     @property
@@ -55,6 +56,7 @@ class LabeledImages:
         return channels, height, width
 
     def to(self, device) -> "LabeledImages":
+        """The same images and labels on another device."""
         return LabeledImages(self.name, self.images.to(device), self.labels.to(device), self.classes, self.checksum)
 
 

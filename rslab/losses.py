@@ -30,6 +30,7 @@ class Step:
         return torch.randn(samples, *x.shape, device=x.device, generator=self.generator) * self.config.sigma
 
     def attack(self, log_probs, x: Tensor, y: Tensor, objective=attacks.cross_entropy) -> Tensor:
+        """The adversarial images (B, C, H, W) of the configured attack on `log_probs`, at this epoch's ε."""
         c = self.config
         if c.attack == "fgsm":
             return attacks.fgsm(log_probs, x, y, self.epsilon, norm=c.norm, objective=objective)
@@ -68,6 +69,7 @@ def _nll(log_probs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def standard_loss(model, x, y, step):
+    """−log F_y(x): neither noise nor attack."""
     return _nll(model(x).log_softmax(1), y)
 
 

@@ -181,4 +181,5 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
 
 
 def count_parameters(model: nn.Module) -> int:
+    """How many numbers training adjusts."""
     return sum(parameter.numel() for parameter in model.parameters())

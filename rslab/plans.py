@@ -30,6 +30,8 @@ RUN_NAME = re.compile(r"\w[\w.+-]*")  # it becomes a folder: no way out of the f
 
 @dataclass(frozen=True)
 class PlannedRun:
+    """A line of a plan: what to train, and how to certify it."""
+
     name: str
     train: TrainConfig
     certify: CertifySettings
@@ -108,6 +110,7 @@ class Stage:
 
     @property
     def complete(self) -> bool:
+        """Whether nothing of the stage is left to do."""
         return self.done >= self.total
 
 

@@ -79,6 +79,7 @@ class Claim:
             raise WorkError(f"{path}: another process is writing here; wait for its end, or stop it.") from error
 
     def release(self) -> None:
+        """Let others write; a second call does nothing."""
         if self._file is not None:
             os.close(self._file)
         self._file = None
@@ -94,6 +95,7 @@ class Claim:
 
 
 def write_json(path: Path, values: dict) -> None:
+    """Replace a JSON file whole."""
     write_whole(path, lambda file: file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8"))
 
 
@@ -116,6 +118,7 @@ def _reason(error: Exception) -> str:
 
 
 def save_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Replace a safetensors file whole."""
     tensors = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
     write_whole(path, lambda file: save_file(tensors, file, metadata))
 
@@ -127,6 +130,7 @@ def load_weights(path: Path, model: nn.Module) -> nn.Module:
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file by name; a broken one is an `InputError`."""
     try:
         return load_file(path)
     except (OSError, SafetensorError, ValueError, KeyError) as error:
@@ -244,6 +248,7 @@ def log_row(values) -> str:
 
 
 def append_row(path: Path, values) -> None:
+    """Append one row to a log."""
     append_text(path, log_row(values))
 
 

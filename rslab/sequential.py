@@ -151,6 +151,7 @@ class SequentialPlan:
 
     @cached_property
     def looks(self) -> tuple[int, ...]:
+        """The vote counts n_1 < … < n_K = n at which the votes are looked at."""
         return looks(self.n)
 
     @cached_property

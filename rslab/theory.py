@@ -127,9 +127,11 @@ class StepClassifier:
         return self._expectation([-math.log(v) for v in self.values], x, sigma)
 
     def naive_slope(self, x: float, sigma: float) -> float:
+        """d/dx of the naive loss E[−log F_y(x + δ)]."""
         return self._slope([-math.log(v) for v in self.values], x, sigma)
 
     def smoothadv_slope(self, x: float, sigma: float) -> float:
+        """d/dx of SmoothAdv's loss −log E[F_y(x + δ)]."""
         return -self._slope(self.values, x, sigma) / self.probability(x, sigma)
 
 

@@ -106,3 +106,26 @@ def test_make_sets_up_when_pyproject_is_newer(tmp_path):
 
     os.utime(ready, (0, 0))
     assert "-m venv .venv" in planned()
+
+
+def public_definitions(tree, above=""):
+    """(dotted name, node) of every public function, class and method."""
+    import ast
+
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield above + node.name, node
+            if isinstance(node, ast.ClassDef):
+                yield from public_definitions(node, f"{node.name}.")
+
+
+def test_every_module_and_public_name_says_what_it_is():
+    """`update` and `forward` fill in what their base class documents."""
+    import ast
+
+    for file in (ROOT / "rslab").rglob("*.py"):
+        tree = ast.parse(file.read_text())
+        assert ast.get_docstring(tree), file
+        for name, node in public_definitions(tree):
+            if not name.endswith((".update", ".forward")):
+                assert ast.get_docstring(node), f"{file}: {name}"

@@ -28,8 +28,10 @@ def answer(function: Callable, *arguments):
 
 
 def passed(message: str) -> None:
+    """Say that an answer is right, and what is right about it."""
     print(f"✓ {message}")
 
 
 def close(value: float, expected: float) -> bool:
+    """Equal up to rounding: 10⁻⁶ relative, 10⁻⁹ near 0."""
     return math.isclose(value, expected, rel_tol=1e-6, abs_tol=1e-9)
