@@ -1,0 +1,335 @@
+"""Notebook 07: the published tables, its figures, its explorers and the checks of its exercises."""
+
+import base64
+import statistics
+import time
+from pathlib import Path
+
+import ipywidgets
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import beta
+
+from rslab import bounds, published, tables
+from rslab.checks import lecture07 as checks
+from rslab.checks.answers import Wrong
+from rslab.errors import InputError
+from rslab.figures import lecture07 as figures
+from rslab.widgets import lecture07 as widgets
+
+# -- the compact tables ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def best():
+    return published.load("cifar10-best")
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["imagenet", "cifar10-best", "cifar10-grid"])
+def test_the_shipped_lines_follow_from_the_published_logs(name, published_logs):
+    """Every line but of a sample of folders: the whole grid takes half a minute to read."""
+    folder = published_logs / published.SETS[name]
+    if name != "imagenet":
+        folder = folder / {"cifar10-best": "cohen", "cifar10-grid": "PGD_4steps_multiNoiseSamples"}[name]
+    every = 20 if name == "cifar10-best" else 1
+    table, left_out = published.summarize(folder, every)
+    prefix = folder.relative_to(published_logs / published.SETS[name]).as_posix()
+    shipped = published.load(name)
+    shipped = shipped[shipped.every == every]
+    table.index = table.log if prefix == "." else prefix + "/" + table.log
+    assert len(table) == sum(shipped.index.str.startswith("" if prefix == "." else prefix + "/"))
+    for log, line in table.iterrows():
+        mine = shipped.loc[log]
+        assert (mine.images, mine.epsilon, mine.sigma) == (line.images, line.epsilon, line.sigma)
+        assert mine.ACR == float(line.ACR) and mine.certified == tuple(map(int, line.certified.split()))
+    assert len([n for names in left_out.values() for n in names]) == {"imagenet": 10, "cifar10-best": 0}.get(name, 3)
+
+
+def test_a_rebuilt_file_is_what_load_reads(tmp_path, monkeypatch):
+    header = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n"
+    rows = "0\t3\t3\t0.3\t1\t0:00:01\n1\t3\t2\t0.9\t0\t0:00:01\n20\t3\t3\t0.25\t1\t0:00:01\n"
+    for place in published.SETS.values():
+        log = tmp_path / "data" / "certify" / place / "PGD_4steps_30epochs/eps_127/noise_0.25/test/sigma_0.25"
+        log.parent.mkdir(parents=True)
+        log.write_text(header + rows)
+        (log.parent / "sigma_0.50").write_text(header)
+    notes = published.build(tmp_path, tmp_path / "out")
+    assert notes.count("empty") == 3
+    monkeypatch.setattr(published, "FOLDER", tmp_path / "out")
+    whole, part = (published.load("cifar10-best").iloc[k] for k in (0, 1))
+    assert whole.certified == (2, 2, 2) and whole.images == 3 and whole.ACR == pytest.approx(0.55 / 3, abs=1e-6)
+    assert (part.every, part.images, part.epsilon, part.steps, part.sigma) == (20, 2, 127, 4, 0.25)
+
+
+@pytest.mark.parametrize(
+    "path, expected",
+    [
+        ("cohen/resnet110/noise_0.50/sigma_0.50", ("gaussian", "-", 0, 0, 0, 0, 0.0)),
+        ("DDN_10steps_multiNoiseSamples/16-multitrain/eps_1024/x/sigma_1.00", ("smoothadv", "DDN", 10, 16, 1024, 0, 0)),
+        ("finetune_x/PGD_4steps_30epochs/eps_64/x/sigma_0.12", ("smoothadv", "PGD", 4, 1, 64, 1, 0.0)),
+        ("finetune_x/self_training_PGD_8steps/weight_0.5/eps_255/sigma_0.25", ("smoothadv", "PGD", 8, 1, 255, 1, 0.5)),
+        ("PGD_2steps_baseAttackExp/without_noise/eps_255/sigma_0.25", ("base, without noise", "PGD", 2, 1, 255, 0, 0)),
+    ],
+)
+def test_a_path_says_how_a_model_was_trained(path, expected):
+    assert tuple(list(published.recipe(path).values())[:7]) == expected
+
+
+def test_the_lectures_tables_follow_in_every_cell():
+    for name in ("lecture 14", "ImageNet"):
+        rows = published.table_rows(name)
+        for row in rows.index:
+            assert np.all(abs(rows.loc[row] - list(published.PRINTED[name][row])) <= 0.5), (name, row)
+
+
+def test_the_blogs_row_is_the_grid_without_the_unfinished_folder():
+    grid = published.most_images(published.load("cifar10-grid"))[0]
+    plain = grid[(grid.method == "smoothadv") & (grid.pretrained == 0) & (grid.weight == 0)]
+    finished = plain[~plain.index.str.startswith("PGD_4steps_multiNoiseSamples")]
+    row = published.accuracies(finished, published.CIFAR10_RADII).max()
+    assert np.all(abs(row - list(published.PRINTED["blog"]["SmoothAdv"])) <= 0.5)
+    cohen = published.table_rows("blog").loc["Cohen et al."]
+    assert np.flatnonzero(abs(cohen - list(published.PRINTED["blog"]["Cohen et al."])) > 0.5).tolist() == [8]
+
+
+def test_figures_of_the_reference(best):
+    gaussian = published.group(best, "Cohen et al.")
+    at_two = published.accuracies(gaussian[gaussian.sigma == 1], (2.0,))[2.0].tolist()
+    assert [round(share, 1) for share in at_two] == [6.6, 10.2]  # all, every 20th
+    whole = published.group(best[best.every == 1], "SmoothAdv")
+    assert {s: round(a, 3) for s, a in whole.groupby("sigma").ACR.max().items() if s > 0.2} == {
+        0.25: 0.551,
+        0.5: 0.738,
+        1.0: 0.790,
+    }
+    row = whole.loc[whole[whole.sigma == 0.5].ACR.idxmax()]
+    for n, acr in ((100, 0.335), (1000, 0.534), (10_000, 0.657), (100_000, 0.737)):
+        assert figures.acr_with(row, n) == pytest.approx(acr, abs=0.002)
+
+
+def test_unknown_names_and_radii_are_refused(best):
+    for wrong in (lambda: published.load("mnist"), lambda: published.table_rows("slides")):
+        with pytest.raises(InputError):
+            wrong()
+    with pytest.raises(InputError, match="multiples"):
+        published.accuracies(best, (0.3,))
+
+
+# -- figures -------------------------------------------------------------------------------------
+
+
+def _acr_pair(best):
+    return {name: best[best.every == 1].iloc[k] for k, name in enumerate(("a", "b"))}
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda best: figures.envelope_figure({"SmoothAdv": best.iloc[:5]}),
+        lambda best: figures.subset_figure(best[best.every == 20].iloc[0], best.iloc[0]),
+        lambda best: figures.acr_figure(_acr_pair(best)),
+        lambda best: figures.weight_figure(),
+        lambda best: figures.budget_figure((100, 1000), {"Gaussian": [0.1, 0.2], "SmoothAdv": [0.2, 0.3]}),
+        lambda best: figures.rows_figure(published.table_rows("lecture 14")),
+        lambda best: figures.own_figure(figures.own_runs()),
+    ],
+)
+def test_figures_draw(draw, best):
+    (picture,) = draw(best)._repr_mimebundle_().values()
+    assert base64.b64decode(picture).startswith(b"\x89PNG")
+
+
+def test_intervals_cover():
+    low, high = figures.interval(np.array([0, 250, 500]), 500)
+    assert low[0] == 0 and high[2] == 100 and low[1] == pytest.approx(45.53, abs=0.01)
+
+
+def test_own_runs_prefer_cifar10(monkeypatch, tmp_path):
+    header = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n0\t3\t3\t0.3\t1\t0:00:01\n"
+    for name in ("digits/gaussian", "cifar10/smoothadv-0.5"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "certify.tsv").write_text(header)
+        if name.startswith("digits"):
+            (tmp_path / name / "config.json").write_text("{}")
+    monkeypatch.setattr(figures.records, "RESULTS", Path(tmp_path))
+    assert list(figures.own_runs()) == ["digits/gaussian"]
+    (tmp_path / "cifar10/smoothadv-0.5/config.json").write_text("{}")
+    assert list(figures.own_runs()) == ["cifar10/smoothadv-0.5"]
+
+
+# -- explorers -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def grid():
+    return widgets.GridExplorer()
+
+
+@pytest.fixture(scope="module")
+def certain():
+    return widgets.AcrExplorer()
+
+
+@pytest.mark.parametrize("name", ["grid", "certain"])
+def test_every_slider_changes_the_picture_and_the_numbers(name, request, capsys):
+    explorer = request.getfixturevalue(name)
+    seconds = []
+    for slider in explorer.children:
+        if not isinstance(slider, ipywidgets.SelectionSlider | ipywidgets.Dropdown):
+            continue
+        assert 6 * len(slider.description) <= int(slider.style.description_width.removesuffix("px"))
+        before, values = slider.value, [option[1] if isinstance(option, tuple) else option for option in slider.options]
+        seen = set()
+        chosen = {values[0], values[len(values) // 2], values[-1]}
+        for value in chosen:
+            start = time.perf_counter()
+            slider.value = value
+            seconds.append(time.perf_counter() - start)
+            seen.add((bytes(explorer.image.value), explorer.text.value))
+        assert len(seen) >= min(len(chosen), 2)
+        slider.value = before
+    with capsys.disabled():  # reported, not asserted: the machine may be busy
+        print(f"\n{type(explorer).__name__}: slider to picture {1000 * statistics.median(seconds):.0f} ms (median)")
+
+
+def test_the_first_slider_answers_to_an_arrow_key(grid):
+    first = grid.children[0]
+    at = first.index
+    seen = grid.text.value, bytes(grid.image.value)
+    first.index = at + 1
+    assert grid.text.value != seen[0] and bytes(grid.image.value) != seen[1]
+    first.index = at
+
+
+def test_the_grid_shows_what_was_asked_or_says_so(grid):
+    for sigma in widgets.SIGMAS:
+        for extra in ((0, 0.0), (1, 0.5)):
+            for samples in (1, 4, 16):
+                e = grid.move(sigma=sigma, epsilon=255, samples=samples, steps=4, attack="PGD", extra=extra)
+                assert e.exact == ("Not in the published grid" not in e.text.value)
+                assert np.all(np.diff(e.accuracy) <= 0) and np.all(e.accuracy <= e.envelope + 1e-9)
+                assert e.row.sigma == sigma and (e.row.pretrained, e.row.weight) == extra
+                if e.exact:
+                    assert (e.row.samples, e.row.steps, e.row.attack, e.row.epsilon) == (samples, 4, "PGD", 255)
+    assert not grid.move(sigma=0.25, samples=16, extra=(0, 0.0)).exact
+    assert grid.move(attack="DDN").exact
+
+
+def test_acr_is_share_times_cap(certain):
+    for share in (5, 25, 50):
+        for n in (100, 100_000, 10_000_000):
+            e = certain.move(share=share, n=n)
+            assert e.acr == pytest.approx(share / 100 * bounds.max_certified_radius(n, 0.001, 1.0))
+            assert ("more" in e.text.value) == (e.acr > e.reference)
+
+
+# -- exercises -----------------------------------------------------------------------------------
+
+
+def mean(condition):
+    return 100 * np.mean(condition)
+
+
+ACCURACY = {
+    "replace each ...": lambda y, p, R, r: ...,
+    "a share: the table is in %": lambda y, p, R, r: np.mean((p == y) & (R >= r)),
+    "wrong prediction is counted": lambda y, p, R, r: mean((p >= 0) & (R >= r)),
+    "correct images only": lambda y, p, R, r: mean(R[p == y] >= r),
+    "that got a class": lambda y, p, R, r: 100 * np.sum((p == y) & (R >= r)) / np.sum(p >= 0),
+    "exactly r is left out": lambda y, p, R, r: mean((p == y) & (R > r)),
+    "whatever the radius": lambda y, p, R, r: mean(p == y),
+    "One number is expected": lambda y, p, R, r: R,
+}
+
+
+@pytest.mark.parametrize("message", ACCURACY)
+def test_certified_accuracy_names_the_fault(message):
+    with pytest.raises(Wrong) as caught:
+        checks.certified_accuracy(ACCURACY[message])
+    assert message in str(caught.value)
+
+
+ENVELOPE = {
+    "replace each ...": lambda a: ...,
+    "over the radii": lambda a: a.max(1),
+    "largest sum": lambda a: a[a.sum(1).argmax()],
+    "best at radius 0": lambda a: a[0],
+    "mean over models": lambda a: a.mean(0),
+    "not argmax": lambda a: a.argmax(0),
+    "not min": lambda a: a.min(0),
+    "one number a radius": lambda a: a.max(),
+}
+
+
+@pytest.mark.parametrize("message", ENVELOPE)
+def test_envelope_names_the_fault(message):
+    with pytest.raises(Wrong) as caught:
+        checks.envelope(ENVELOPE[message])
+    assert message in str(caught.value)
+
+
+ACR = {
+    "replace each ...": lambda y, p, R: ...,
+    "wrong prediction is counted": lambda y, p, R: R.mean(),
+    "correct images only": lambda y, p, R: R[p == y].mean(),
+    "that got a class": lambda y, p, R: R[p >= 0].mean(),
+    "abstentions belong": lambda y, p, R: R[p == y].sum() / np.sum(p >= 0),
+    "This is the sum": lambda y, p, R: R[p == y].sum(),
+}
+
+
+@pytest.mark.parametrize("message", ACR)
+def test_acr_names_the_fault(message):
+    with pytest.raises(Wrong) as caught:
+        checks.acr(ACR[message])
+    assert message in str(caught.value)
+
+
+def ends(tail=0.025, scale=100, plus=1, guard=True):
+    def answer(k, n):
+        low = beta.ppf(tail, k, n - k + plus) if k or not guard else 0.0
+        high = beta.ppf(1 - tail, k + plus, n - k) if k < n or not guard else 1.0
+        return scale * low, scale * high
+
+    return answer
+
+
+def normal(k, n):
+    p, half = k / n, 1.959963984540054 * np.sqrt(k / n * (1 - k / n) / n)
+    return 100 * (p - half), 100 * (p + half)
+
+
+INTERVAL = {
+    "replace each ...": lambda k, n: ...,
+    "in %": ends(scale=1),
+    "2.5 % on either side": ends(tail=0.05),
+    "normal approximation": normal,
+    "+ 1 is missing": ends(plus=0),
+    "NaN": ends(guard=False),
+    "exchanged": lambda k, n: ends()(k, n)[::-1],
+    "Two numbers": lambda k, n: 0.5,
+}
+
+
+@pytest.mark.parametrize("message", INTERVAL)
+def test_cell_interval_names_the_fault(message):
+    with pytest.raises(Wrong) as caught:
+        checks.cell_interval(INTERVAL[message])
+    assert message in str(caught.value)
+
+
+def test_the_solutions_are_accepted(capsys):
+    checks.certified_accuracy(lambda y, p, R, r: mean((p == y) & (R >= r)))
+    checks.envelope(lambda a: a.max(axis=0))
+    checks.acr(lambda y, p, R: np.mean(R * (p == y)))
+    checks.cell_interval(ends())
+    assert capsys.readouterr().out.count("✓") == 4
+
+
+def test_the_exercises_formulas_are_the_packages():
+    log = pd.DataFrame({"label": checks.LABEL, "predict": checks.PREDICT, "radius": checks.RADIUS})
+    log["correct"] = (log.label == log.predict).astype(int)
+    checks.certified_accuracy(lambda y, p, R, r: tables.certified_accuracy(log, [r])[0])
+    checks.acr(lambda y, p, R: tables.average_certified_radius(log))
