@@ -229,8 +229,10 @@ def lines_figure(networks: dict, x: Tensor, y: Tensor, epsilon: float) -> Figure
 def final_losses(f, x: Tensor, y: int, epsilon: float, starts: int, steps: int = 20, seed: int = 0):
     """PGD from `starts` random points of the ball around one image: (losses `(S,)`, ends `(S, C, H, W)`)."""
     copies, labels = x.expand(starts, *x.shape).contiguous(), torch.full((starts,), y)
-    options = dict(norm="linf", steps=steps, random_start=True, generator=torch.Generator().manual_seed(seed))
-    ends = attacks.pgd(f, copies, labels, epsilon, **options)
+    generator = torch.Generator().manual_seed(seed)
+    ends = attacks.pgd(
+        f, copies, labels, epsilon, norm="linf", steps=steps, random_start=True, generator=generator
+    )  # fmt: skip
     with torch.no_grad():
         return attacks.cross_entropy(f(ends), labels).numpy(), ends
 
@@ -307,7 +309,8 @@ def inner_maxima(theta: float) -> tuple[float, float]:
     """The maximiser of `outer_loss(theta, ·)` on [−1, 1], and the best of the other side of 0."""
     values = outer_loss(theta, DELTAS)
     sides = [DELTAS[side][values[side].argmax()] for side in (DELTAS < 0, DELTAS > 0)]
-    return tuple(sorted(map(float, sides), key=lambda delta: -outer_loss(theta, delta)))
+    best, other = sorted(map(float, sides), key=lambda delta: -outer_loss(theta, delta))
+    return best, other
 
 
 @styled
