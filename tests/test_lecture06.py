@@ -1,0 +1,263 @@
+"""Notebook 06: its figures, its explorers, the published attacks and the checks of its exercises."""
+
+import base64
+import os
+import statistics
+import time
+from pathlib import Path
+
+import ipywidgets
+import numpy as np
+import pytest
+import torch
+
+from rslab import tables
+from rslab.checks import lecture06 as checks
+from rslab.checks.answers import Wrong
+from rslab.data import load_dataset
+from rslab.figures import lecture06 as figures
+from rslab.models import fold_batchnorm
+from rslab.records import RESULTS, load_run
+from rslab.theory import STEP_TOY, SmoothToy
+from rslab.widgets import lecture06 as widgets
+
+# -- figures ----------------------------------------------------------------------------------
+
+LINES = {"clean": [1.0], "base": [0.6], "naive": [0.5, 0.4], "SmoothAdv": [0.5, 0.3]}
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: figures.toy_figure(STEP_TOY),
+        lambda: figures.price_figure(),
+        lambda: figures.success_figure((1, 4), {"naive": [0.5, 0.1], "SmoothAdv": [0.5, 1.0]}),
+        lambda: figures.digits_attack_figure((1, 4), {"a": LINES, "b": LINES}, 0.5),
+        lambda: figures.ddn_figure([0.1, 0.2], [0.3, 0.5], of=3),
+        lambda: figures.stein_figure((1, 4), {"a": np.ones((2, 3)), "b": np.zeros((2, 3))}),
+        lambda: figures.published_attacks_figure(figures.published_attacks()),
+        lambda: figures.combinations_figure({"combinations-order": "digits", "combinations-mnist": "MNIST"}),
+    ],
+)
+def test_figures_draw(draw):
+    (picture,) = draw()._repr_mimebundle_().values()
+    assert base64.b64decode(picture).startswith(b"\x89PNG")
+
+
+def test_the_toys_objectives_part_where_the_tests_of_the_toys_say():
+    best = figures.best_places(STEP_TOY, 0.5, 0.75)
+    assert best["naive"] == pytest.approx(-0.5823, abs=1e-3) and best["SmoothAdv"] == 0.75
+    curves = figures.objectives(STEP_TOY, np.array([0.0]), 0.5)
+    assert curves["G"][0] == pytest.approx(0.76374, abs=5e-6)
+    assert curves["naive"][0] > curves["SmoothAdv"][0]  # Jensen
+
+
+def test_in_the_plane_more_samples_help_smoothadv_and_hurt_the_naive_attack():
+    toy, share = SmoothToy(angle=30), {}
+    for name in figures.OBJECTIVES:
+        for m in (1, 64):
+            ends = figures.plane_attack(toy, name, m, seeds=20)
+            share[name, m] = np.mean([figures.plane_probability(toy, x) < 0.5 for x in ends])
+    assert share["naive", 1] == share["SmoothAdv", 1]
+    assert share["naive", 64] < 0.5 < 0.8 < share["SmoothAdv", 64]
+
+
+def test_the_logs_of_the_combinations_are_three_seeds_each_and_their_order_is_as_the_notebook_says():
+    acr = {}
+    for folder in ("combinations-order", "combinations-mnist"):
+        for way, runs in figures.combination_logs(folder).items():
+            assert len(runs) == 3
+            acr[folder, way] = np.mean([tables.average_certified_radius(log) for log in runs])
+    order = [acr["combinations-order", way] for way in figures.WAYS if way != "gaussian"]
+    assert order == sorted(order)
+    assert acr["combinations-mnist", "3-combine3"] < acr["combinations-mnist", "2-combine2"]
+
+
+@pytest.mark.data
+def test_the_shipped_attacks_follow_from_the_published_logs():
+    root = os.environ.get("RSLAB_LOGS")
+    if not root:
+        pytest.skip("RSLAB_LOGS is not set: it names the folder that holds data/predict")
+    folder = Path(root) / "data" / "predict" / "predict_cifar_cohen"
+    theirs, _ = tables.attack_table([folder / "N10000", folder / "N10000_nogradtrick"])
+    shipped = figures.published_attacks()
+    assert len(shipped) == len(theirs) == 14
+    for attack, samples in shipped.index:
+        group = "N10000_nogradtrick" if attack == "gradient-free" else "N10000"
+        row = theirs.loc[f"{group} base" if attack == "base" else f"{group} m = {samples}"]
+        assert shipped.loc[(attack, samples)].tolist() == pytest.approx(row[shipped.columns].tolist(), abs=1e-9)
+
+
+# -- explorers ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return widgets.ToyExplorer()
+
+
+@pytest.fixture(scope="module")
+def digit():
+    digits = load_dataset("digits", "test")
+    f = fold_batchnorm(load_run(RESULTS / "digits" / "gaussian-0.25")[0]).requires_grad_(False)
+    return widgets.AttackExplorer(f, digits.images[25], int(digits.labels[25]), 0.25, seed=1)
+
+
+@pytest.mark.parametrize("name", ["toy", "digit"])
+def test_every_slider_changes_the_picture_and_the_numbers(name, request, capsys):
+    explorer = request.getfixturevalue(name)
+    seconds = []
+    for slider in (child for child in explorer.children if isinstance(child, ipywidgets.SelectionSlider)):
+        assert 8 * len(slider.description) <= int(slider.style.description_width.removesuffix("px"))
+        before, values = slider.value, [option[1] if isinstance(option, tuple) else option for option in slider.options]
+        seen = set()
+        for value in (values[0], values[len(values) // 2], values[-1]):
+            start = time.perf_counter()
+            slider.value = value
+            seconds.append(time.perf_counter() - start)
+            seen.add((bytes(explorer.image.value), explorer.text.value))
+        assert len(seen) == 3
+        slider.value = before
+    with capsys.disabled():  # reported, not asserted: the machine may be busy
+        print(f"\n{type(explorer).__name__}: slider to picture {1000 * statistics.median(seconds):.0f} ms (median)")
+
+
+def test_smoothadv_never_does_worse_than_the_naive_attack_on_the_toy(toy):
+    for depth in (1e-12, 1e-6, 0.1):
+        for sigma in widgets.SIGMAS[::5]:
+            for epsilon in widgets.EPSILONS[::3]:
+                e = toy.move(depth=depth, sigma=sigma, epsilon=epsilon)
+                assert e.g_smoothadv <= min(e.g_naive, e.g_clean) + 1e-9
+                assert max(abs(e.naive), abs(e.smoothadv)) <= epsilon + 1e-9
+    assert "not flipped" in toy.move(depth=1e-9, sigma=0.5, epsilon=0.75).text.value
+
+
+def test_the_digits_votes_add_up_and_one_sample_makes_the_two_attacks_one(digit):
+    e = digit.move(epsilon=0.75, samples=1, steps=10)
+    assert e.votes["naive"] == pytest.approx(e.votes["SmoothAdv"], abs=5)
+    for epsilon in widgets.DIGIT_EPSILONS:
+        assert {sum(votes) for votes in digit.move(epsilon=epsilon, samples=16).votes.values()} == {widgets.VOTES}
+    assert digit.move(epsilon=0.0).votes["naive"] == digit.votes["clean"]
+    kept = [digit.move(epsilon=epsilon).votes["SmoothAdv"][digit.label] for epsilon in (0.0, 0.5, 1.0)]
+    assert kept == sorted(kept, reverse=True)
+
+
+# -- the exercises --------------------------------------------------------------------------------
+
+
+def copy_weights(log_probs):
+    return log_probs.softmax(0)
+
+
+WEIGHTS = {
+    "replace each ...": lambda lp: ...,
+    "naive objective": lambda lp: torch.full_like(lp, 1 / len(lp)),
+    "Not divided by the sum": lambda lp: lp.exp(),
+    "1/m of the mean": lambda lp: lp.exp() / lp.exp().mean(),
+    "Upside down": lambda lp: (-lp).softmax(0),
+    "sign is turned": lambda lp: -lp.softmax(0),
+    "shares of the loss": lambda lp: lp / lp.sum(),
+    "one weight a copy": lambda lp: lp.softmax(0)[:1],
+    "NaN": lambda lp: lp.exp() / (lp.exp() * 0),
+}
+
+
+@pytest.mark.parametrize("message", WEIGHTS)
+def test_copy_weights_names_the_fault(message):
+    with pytest.raises(Wrong) as caught:
+        checks.copy_weights(WEIGHTS[message])
+    assert message in str(caught.value)
+
+
+def of_label(scores, y):
+    return -scores.gather(1, y[:, None])[:, 0]
+
+
+def smoothadv_loss(log_probs, y):
+    return of_label(log_probs.logsumexp(0) - np.log(len(log_probs)), y)
+
+
+LOSS = {
+    "replace each ...": lambda lp, y: ...,
+    "naive objective": lambda lp, y: of_label(lp.mean(0), y),
+    "log is missing": lambda lp, y: of_label(lp.exp().mean(0), y),
+    "log m is missing": lambda lp, y: of_label(lp.logsumexp(0), y),
+    "sign is turned": lambda lp, y: -smoothadv_loss(lp, y),
+    "best copy only": lambda lp, y: of_label(lp.amax(0), y),
+    "One number came back": lambda lp, y: smoothadv_loss(lp, y).mean(),
+    "underflows to 0": lambda lp, y: of_label(lp.exp().mean(0).log(), y),
+    "over the first axis": lambda lp, y: 0.5 * smoothadv_loss(lp, y),
+}
+
+
+@pytest.mark.parametrize("message", LOSS)
+def test_smoothadv_loss_names_the_fault(message):
+    with pytest.raises(Wrong) as caught:
+        checks.smoothadv_loss(LOSS[message])
+    assert message in str(caught.value)
+
+
+def stein(scale=lambda s: s**2, pairs=True, sign=-1, log=True, half=2):
+    def gradient(probability, x, sigma, noise):
+        plus, minus = probability(x + noise), probability(x - noise)
+        weight, mean = ((plus - minus) / half, (plus + minus).mean() / 2) if pairs else (plus, plus.mean())
+        return sign * (noise * weight[:, None]).mean(0) / scale(sigma) / (mean if log else 1)
+
+    return gradient
+
+
+STEIN = {
+    "replace each ...": lambda probability, x, sigma, noise: ...,
+    "sign is turned": stein(sign=1),
+    "log is missing": stein(log=False),
+    "1/σ² is missing": stein(scale=lambda s: 1),
+    "identity has σ²": stein(scale=lambda s: s),
+    "Twice too large": stein(half=1),
+    "Only +δ is used": stein(pairs=False),
+    "wants points (n, 3)": lambda probability, x, sigma, noise: probability(x),
+}
+
+
+@pytest.mark.parametrize("message", STEIN)
+def test_stein_gradient_names_the_fault(message):
+    with pytest.raises(Wrong) as caught:
+        checks.stein_gradient(STEIN[message])
+    assert message in str(caught.value)
+
+
+def training_image(way, attack, f, G, x, noise):
+    if way == 2:
+        return attack(f, x) + noise
+    if way == 3:
+        return attack(f, x + noise)
+    return attack(G, x) + noise
+
+
+def only(way, other):
+    return lambda w, attack, f, G, x, noise: (other if w == way else training_image)(w, attack, f, G, x, noise)
+
+
+ORDER = {
+    "replace each ...": lambda *_: ...,
+    "never called": lambda way, attack, f, G, x, noise: x + noise,
+    "Way (4) attacks G": only(4, lambda w, attack, f, G, x, noise: attack(f, x) + noise),
+    "Way (2): the noise comes after": only(2, lambda w, attack, f, G, x, noise: attack(f, x + noise)),
+    "Way (3): the noise comes before": only(3, lambda w, attack, f, G, x, noise: attack(f, x) + noise),
+    "without noise": only(2, lambda w, attack, f, G, x, noise: attack(f, x)),
+    "added twice": only(3, lambda w, attack, f, G, x, noise: attack(f, x + noise) + noise),
+}
+
+
+@pytest.mark.parametrize("message", ORDER)
+def test_training_images_names_the_fault(message):
+    with pytest.raises(Wrong) as caught:
+        checks.training_images(ORDER[message])
+    assert message in str(caught.value)
+
+
+def test_the_solutions_are_accepted(capsys):
+    checks.copy_weights(copy_weights)
+    checks.smoothadv_loss(smoothadv_loss)
+    checks.stein_gradient(stein())
+    checks.training_images(training_image)
+    assert capsys.readouterr().out.count("✓") == 4
