@@ -1,0 +1,153 @@
+"""Notebook 00: its figures, its explorer, the set-up check and the checks of its exercises."""
+
+import base64
+import statistics
+import time
+
+import ipywidgets
+import pytest
+from scipy.stats import norm
+
+from rslab import bounds
+from rslab.checks import lecture00 as checks
+from rslab.checks.answers import Wrong
+from rslab.figures import lecture00 as figures
+from rslab.widgets import lecture00 as widgets
+
+# -- figures ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [lambda: figures.map_figure(), lambda: figures.price_figure((0.1, 0.2), [(1.0, 0.99, 0.2), (0.9, 0.8, 0.1)])],
+)
+def test_figures_draw(draw):
+    (picture,) = draw()._repr_mimebundle_().values()
+    assert base64.b64decode(picture).startswith(b"\x89PNG")
+
+
+def test_more_noise_costs_votes_and_the_best_sigma_lies_between():
+    rows = figures.vote_shares(widgets.SIGMAS)
+    shares, lowers, radii = zip(*rows, strict=True)
+    assert list(shares) == sorted(shares, reverse=True)
+    assert all(lower < share for share, lower in zip(shares, lowers, strict=True))
+    best = max(range(len(radii)), key=radii.__getitem__)
+    assert widgets.SIGMAS[best] == 0.25 and radii[-1] == 0
+    assert radii[best] == pytest.approx(bounds.certified_radius(lowers[best], 0.25))
+
+
+def test_the_distances_are_those_of_the_text():
+    distances = list(figures.distances().values())
+    assert distances[:2] == [0.5, 1.0] and distances[2] == pytest.approx(2.11, abs=0.005)
+
+
+def test_the_map_names_every_lecture_and_only_earlier_ones_are_needed():
+    assert sorted(figures.LECTURES) == [f"{number:02}" for number in range(1, 9)]
+    assert all(start < end for start, end, _ in figures.NEEDS)
+
+
+# -- the explorer ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def explorer():
+    return widgets.PromiseExplorer()
+
+
+def test_every_slider_changes_the_picture_and_the_numbers(explorer, capsys):
+    seconds = []
+    for slider in (child for child in explorer.children if isinstance(child, ipywidgets.SelectionSlider)):
+        assert 8 * len(slider.description) <= int(slider.style.description_width.removesuffix("px"))
+        assert 0 < slider.index < len(slider.options) - 1  # an arrow key moves it either way
+        before, seen = slider.value, set()
+        for value in (slider.options[0], slider.options[len(slider.options) // 2], slider.options[-1]):
+            start = time.perf_counter()
+            slider.value = value
+            seconds.append(time.perf_counter() - start)
+            seen.add((bytes(explorer.image.value), explorer.text.value))
+        assert len(seen) == 3
+        slider.value = before
+    with capsys.disabled():  # reported, not asserted: the machine may be busy
+        print(f"\nPromiseExplorer: slider to picture {1000 * statistics.median(seconds):.0f} ms (median)")
+
+
+def test_one_step_to_the_right_changes_the_picture_and_the_numbers(explorer):
+    before = bytes(explorer.image.value), explorer.text.value
+    explorer.sigma.index += 1
+    assert bytes(explorer.image.value) != before[0] and explorer.text.value != before[1]
+    explorer.sigma.index -= 1
+    assert (bytes(explorer.image.value), explorer.text.value) == before
+
+
+def test_the_radius_is_proportional_to_sigma_and_needs_a_majority(explorer):
+    for p in widgets.SHARES:
+        small = explorer.move(sigma=0.25, p_A=p).radius
+        assert explorer.move(sigma=1.0).radius == pytest.approx(4 * small)
+        assert (small > 0) == (p > 0.5)
+    assert "nothing is promised" in explorer.move(p_A=0.5).text.value
+    assert explorer.move(sigma=0.5, p_A=0.9).radius == pytest.approx(0.5 * norm.ppf(0.9))
+
+
+# -- the set-up check ----------------------------------------------------------------------------
+
+
+def test_the_set_up_check_says_a_line_each_and_no_folder(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("RSLAB_DATA", str(tmp_path))
+    checks.set_up()
+    printed = capsys.readouterr().out
+    assert "– MNIST: not here" in printed and "– CIFAR-10: not here" in printed and "✗" not in printed
+    assert all(line[0] in "✓–✗" for line in printed.splitlines()) and str(tmp_path) not in printed
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    (tmp_path / "cifar-10-batches-py" / "test_batch").touch()
+    monkeypatch.setattr(checks, "PACKAGES", ("torch", "a-package-that-is-not-there"))
+    checks.set_up()
+    printed = capsys.readouterr().out
+    assert "✓ CIFAR-10: found" in printed and "✗ a-package-that-is-not-there is missing: run `make lab`" in printed
+
+
+# -- exercises -------------------------------------------------------------------------------------
+
+
+UNIT = {
+    "replace each ...": lambda distance, low, high: ...,
+    "255 steps": lambda distance, low, high: distance / 256 if high == 255 else distance / (high - low),
+    "255 whatever": lambda distance, low, high: distance / 255,
+    "converts a *pixel*": lambda distance, low, high: (distance - low) / (high - low),
+    "Multiplied": lambda distance, low, high: distance * (high - low),
+    "Divided by `high`": lambda distance, low, high: distance / high,
+    "Nothing was converted": lambda distance, low, high: distance,
+    "A distance shrinks": lambda distance, low, high: 7.0,
+}
+
+
+@pytest.mark.parametrize("message", UNIT)
+def test_unit_names_the_fault(message):
+    with pytest.raises(Wrong) as caught:
+        checks.unit(UNIT[message])
+    assert message in str(caught.value)
+
+
+PROMISE = {
+    "replace each ...": lambda p_a, sigma: ...,
+    "never negative": lambda p_a, sigma: sigma * norm.ppf(p_a),
+    "not norm.cdf": lambda p_a, sigma: sigma * norm.cdf(p_a),
+    "σ is missing": lambda p_a, sigma: norm.ppf(p_a),
+    "Divided by σ": lambda p_a, sigma: norm.ppf(p_a) / sigma,
+    "must go through Φ⁻¹": lambda p_a, sigma: sigma * p_a,
+    "Half of it": lambda p_a, sigma: sigma / 2 * norm.ppf(p_a),
+    "σ² appears": lambda p_a, sigma: sigma**2 * norm.ppf(p_a),
+    "above one half and 0 below": lambda p_a, sigma: 1.0,
+}
+
+
+@pytest.mark.parametrize("message", PROMISE)
+def test_promise_names_the_fault(message):
+    with pytest.raises(Wrong) as caught:
+        checks.promise(PROMISE[message])
+    assert message in str(caught.value)
+
+
+def test_the_solutions_are_accepted(capsys):
+    checks.unit(lambda distance, low, high: distance / (high - low))
+    checks.promise(lambda p_a, sigma: max(sigma * norm.ppf(p_a), 0.0))
+    assert capsys.readouterr().out.count("✓") == 2
