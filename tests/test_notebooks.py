@@ -75,3 +75,34 @@ def test_every_exercise_has_a_solution(notebook):
 
 def test_no_traceback_is_saved_with_a_folder_of_the_author(notebook):
     assert not re.search(r"/(home|root|tmp|Users|work)/", notebook.read_text())
+
+
+def exercises(path: Path) -> list[tuple[str, str, str, int]]:
+    """(number, title, difficulty, minutes) of each exercise of a notebook."""
+    pattern = r"^### Exercise (\d) · (.+?)  \((easy|medium|hard), (\d+) minutes\)$"
+    found = re.findall(pattern, "\n".join(source(cell) for cell in cells(path, "markdown")), re.MULTILINE)
+    return [(number, title, difficulty, int(minutes)) for number, title, difficulty, minutes in found]
+
+
+def minutes_on_the_first_screen(path: Path) -> tuple[str, str]:
+    text = source(cells(path, "markdown")[0])
+    (promised,) = re.findall(r"(\d+) minutes to read and play, (\d+) minutes of exercises", text)
+    return promised
+
+
+def test_every_exercise_says_how_hard_and_how_long_and_the_first_screen_adds_them_up(notebook):
+    stubs = [cell for cell in cells(notebook, "code") if "raises-exception" in cell["metadata"].get("tags", [])]
+    assert [number for number, *_ in exercises(notebook)] == [str(k + 1) for k in range(len(stubs))]
+    _, promised = minutes_on_the_first_screen(notebook)
+    assert sum(minutes for *_, minutes in exercises(notebook)) == int(promised)
+
+
+def test_the_front_page_and_the_teachers_page_say_the_same_as_the_notebook(notebook):
+    reading, solving = minutes_on_the_first_screen(notebook)
+    teachers = (NOTEBOOKS / "for_teachers.md").read_text()
+    assert re.search(rf"^\| {notebook.stem[:2]} [^|]+\| {reading} min \| {solving} min \|", teachers, re.MULTILINE)
+    for number, title, difficulty, minutes in exercises(notebook):
+        assert f"| {notebook.stem[:2]} · {number} | {title} | {difficulty}, {minutes} min |" in teachers, title
+    if not notebook.stem.startswith("00"):
+        front = "\n".join(source(cell) for cell in cells(NOTEBOOKS / "00_start_here.ipynb", "markdown"))
+        assert re.search(rf"^\| `{notebook.stem[:2]}` [^\n]*\| {reading} \+ {solving} min \|", front, re.MULTILINE)

@@ -336,21 +336,20 @@ def danskin_figure(theta: float = 0.5) -> Figure:
 
 
 @styled
-def training_figure(history: dict[str, list[tuple[float, float, float]]]) -> Figure:
-    """(training, test by FGSM, test by PGD) robust loss after each epoch, one panel a way of training."""
+def training_figure(history: dict[str, list[tuple[float, ...]]]) -> Figure:
+    """Robust loss after each epoch, a panel a way of training; rows of (trained on, FGSM on test, PGD on test)."""
     figure, axes = new_figure(1, len(history), width=4.4 * len(history), height=3.6, squeeze=False, sharey=True)
+    looks = (("trained on", INK, ":"), ("FGSM, test", SKY, "--"), ("PGD, test", VERMILION, "-"))
     for cell, (name, rows) in zip(axes[0], history.items(), strict=True):
         epochs = np.arange(1, len(rows) + 1)
-        lines = zip(
-            np.array(rows).T, (INK, SKY, VERMILION), ("trained on", "FGSM, test", "PGD, test"), (":", "--", "-"),
-            strict=True,
-        )  # fmt: skip
-        for values, color, label, dashes in lines:
+        for values, (label, color, dashes) in zip(np.array(rows).T, looks, strict=False):
             cell.plot(epochs, values, color=color, linestyle=dashes, label=label)
         cell.set(xlabel="epoch", title=name, yscale="log", xlim=(1, len(rows)))
-        cell.set_yticks((0.2, 0.5, 1, 2), ("0.2", "0.5", "1", "2"))
+        cell.set_yticks((0.02, 0.05, 0.1, 0.2, 0.5, 1, 2), ("0.02", "0.05", "0.1", "0.2", "0.5", "1", "2"))
         cell.minorticks_off()
         cell.xaxis.get_major_locator().set_params(integer=True)
+    every = np.concatenate([np.array(rows).ravel() for rows in history.values()])
+    axes[0, 0].set_ylim(0.8 * every.min(), 1.25 * every.max())
     axes[0, 0].set_ylabel("mean loss (log scale)")
     axes[0, -1].legend(loc="upper right")
     return figure

@@ -136,7 +136,7 @@ def budget_figure(sizes, values: dict[str, list[float]], alpha: float = 0.001) -
     """ACR of the same models against the number of votes n."""
     figure, axes = new_figure(width=7.6, height=3.7)
     for (name, acr), dash in zip(values.items(), DASHES, strict=False):
-        axes.plot(sizes, acr, "o" + dash, color=COLORS[method_of(name)], label=name)
+        axes.plot(sizes, acr, "o" + dash, color=COLORS[method_of(name) or "gaussian"], label=name)
     axes.set(xscale="log", xlabel="n, votes an image (log scale)", ylabel="ACR", ylim=(0, None))
     axes.set_title(f"the same networks, σ = 0.5, α = {alpha:g}: ACR against n")
     axes.legend(loc="lower right")

@@ -132,7 +132,7 @@ class AttackExplorer(Explorer):
             votes = torch.bincount(f(adversarial + noise).argmax(1), minlength=10)
             return adversarial[0, 0].numpy(), votes.tolist()
 
-        results = {"clean": judged(x)}
+        results: dict = {"clean": judged(x)}
         for name in OBJECTIVES:
             for m in SAMPLES:
                 for steps in STEPS:
