@@ -1,13 +1,11 @@
 """Notebook 01: its figures, its explorers and the checks of its exercises."""
 
 import base64
-import statistics
-import time
 
-import ipywidgets
 import numpy as np
 import pytest
 import torch
+from explorers import sweep
 
 from rslab import attacks
 from rslab.attacks import cross_entropy
@@ -142,21 +140,7 @@ def danskin():
 
 @pytest.mark.parametrize("name", ["attack_explorer", "danskin"])
 def test_every_slider_changes_the_picture_and_the_numbers(name, request, capsys):
-    explorer = request.getfixturevalue(name)
-    seconds = []
-    for slider in (child for child in explorer.children if isinstance(child, ipywidgets.SelectionSlider)):
-        assert 8 * len(slider.description) <= int(slider.style.description_width.removesuffix("px"))
-        before, values = slider.value, [option[1] if isinstance(option, tuple) else option for option in slider.options]
-        seen = set()
-        for value in {values[0], values[len(values) // 2], values[-1]}:
-            start = time.perf_counter()
-            slider.value = value
-            seconds.append(time.perf_counter() - start)
-            seen.add((bytes(explorer.image.value), explorer.text.value))
-        assert len(seen) == min(3, len(values))
-        slider.value = before
-    with capsys.disabled():  # reported, not asserted: the machine may be busy
-        print(f"\n{type(explorer).__name__}: slider to picture {1000 * statistics.median(seconds):.0f} ms (median)")
+    sweep(request.getfixturevalue(name), capsys)
 
 
 def test_an_attack_stays_in_its_ball_and_larger_balls_hold_higher_losses(attack_explorer):

@@ -1,12 +1,10 @@
 """Notebook 04: its figures, its explorers and the checks of its exercises."""
 
 import base64
-import statistics
-import time
 
-import ipywidgets
 import numpy as np
 import pytest
+from explorers import sweep
 from scipy.stats import norm
 
 from rslab import bounds
@@ -73,21 +71,7 @@ def half_space():
 
 @pytest.mark.parametrize("name", ["radius_bound", "half_space"])
 def test_every_slider_changes_the_picture_and_the_numbers(name, request, capsys):
-    explorer = request.getfixturevalue(name)
-    seconds = []
-    for slider in (child for child in explorer.children if isinstance(child, ipywidgets.SelectionSlider)):
-        assert 8 * len(slider.description) <= int(slider.style.description_width.removesuffix("px"))
-        before, values = slider.value, [option[1] if isinstance(option, tuple) else option for option in slider.options]
-        seen = set()
-        for value in (values[0], values[len(values) // 2], values[-1]):
-            start = time.perf_counter()
-            slider.value = value
-            seconds.append(time.perf_counter() - start)
-            seen.add((bytes(explorer.image.value), explorer.text.value))
-        assert len(seen) == 3
-        slider.value = before
-    with capsys.disabled():  # reported, not asserted: the machine may be busy
-        print(f"\n{type(explorer).__name__}: slider to picture {1000 * statistics.median(seconds):.0f} ms (median)")
+    sweep(request.getfixturevalue(name), capsys)
 
 
 def test_the_three_radii_keep_their_order_and_scale_with_sigma(radius_bound):

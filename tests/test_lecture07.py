@@ -1,14 +1,12 @@
 """Notebook 07: the published tables, its figures, its explorers and the checks of its exercises."""
 
 import base64
-import statistics
-import time
 from pathlib import Path
 
-import ipywidgets
 import numpy as np
 import pandas as pd
 import pytest
+from explorers import sweep
 from scipy.stats import beta
 
 from rslab import bounds, published, tables
@@ -174,24 +172,7 @@ def certain():
 
 @pytest.mark.parametrize("name", ["grid", "certain"])
 def test_every_slider_changes_the_picture_and_the_numbers(name, request, capsys):
-    explorer = request.getfixturevalue(name)
-    seconds = []
-    for slider in explorer.children:
-        if not isinstance(slider, ipywidgets.SelectionSlider | ipywidgets.Dropdown):
-            continue
-        assert 6 * len(slider.description) <= int(slider.style.description_width.removesuffix("px"))
-        before, values = slider.value, [option[1] if isinstance(option, tuple) else option for option in slider.options]
-        seen = set()
-        chosen = {values[0], values[len(values) // 2], values[-1]}
-        for value in chosen:
-            start = time.perf_counter()
-            slider.value = value
-            seconds.append(time.perf_counter() - start)
-            seen.add((bytes(explorer.image.value), explorer.text.value))
-        assert len(seen) >= min(len(chosen), 2)
-        slider.value = before
-    with capsys.disabled():  # reported, not asserted: the machine may be busy
-        print(f"\n{type(explorer).__name__}: slider to picture {1000 * statistics.median(seconds):.0f} ms (median)")
+    sweep(request.getfixturevalue(name), capsys)
 
 
 def test_the_first_slider_answers_to_an_arrow_key(grid):

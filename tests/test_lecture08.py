@@ -1,0 +1,173 @@
+"""Notebook 08: looking early, the float32 counterexample, figures, the explorer and the checks of its exercises."""
+
+import base64
+import math
+
+import numpy as np
+import pytest
+import torch
+from explorers import sweep
+from scipy.stats import beta, norm
+
+from rslab.checks import lecture08 as checks
+from rslab.checks.answers import Wrong
+from rslab.figures import lecture08 as figures
+from rslab.sequential import SequentialPlan, looks
+from rslab.widgets import lecture08 as widgets
+
+# -- figures ----------------------------------------------------------------------------------
+
+ROW = {"votes": 2000.0, "floor": 1000.0, "cells": 10, "cells_fixed": 10}
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: figures.paths_figure(SequentialPlan(0.5, (0.5,), 2000, 0.001), (0.99, 0.7)),
+        lambda: figures.peeking_figure(0.16, looks(1000), 0.001),
+        lambda: figures.votes_figure({"gaussian-0.25": ROW, "smoothadv-0.25": ROW}, 100_000),
+        lambda: figures.methods_figure(),
+        lambda: figures.precision_figure([(0.1, 0.4, 0.9), (0.2, 0.6, 0.95)]),
+        lambda: figures.norms_figure(),
+    ],
+)
+def test_figures_draw(draw):
+    (picture,) = draw()._repr_mimebundle_().values()
+    assert base64.b64decode(picture).startswith(b"\x89PNG")
+
+
+def test_peeking_spends_many_times_alpha_and_exact_spending_all_but_no_more():
+    alpha, taken = 0.001, looks(10_000)
+    total = {
+        name: figures.passing(0.16, taken, limits)[-1] for name, limits in figures.rules(0.16, taken, alpha).items()
+    }
+    peeking, union, exact = total.values()
+    assert peeking > 5 * alpha and union < exact <= alpha and exact > 0.9 * alpha
+
+
+def test_a_single_look_passes_with_its_binomial_probability():
+    assert figures.passing(0.3, (20,), (2,))[-1] == pytest.approx(0.0354831, abs=1e-6)  # P(Bin(20, 0.3) ≤ 2)
+
+
+def test_low_bits_tell_a_float_from_its_neighbours():
+    step = 2.0**-8
+    f = figures.LowBits(step)
+    on_grid = torch.full((1, 1, 2, 2), 3 * 2.0**-24 * step)
+    off_grid = on_grid.clone()
+    off_grid[0, 0, 0, 0] += 2.0**-26 * step
+    assert f(on_grid).argmax(1).item() == 1 and f(off_grid).argmax(1).item() == 0
+
+
+# -- the explorer ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def explorer():
+    return widgets.VotesExplorer()
+
+
+def test_every_slider_changes_the_picture_and_the_numbers(explorer, capsys):
+    sweep(explorer, capsys)
+
+
+def test_what_is_too_far_is_certified_with_probability_alpha_at_most(explorer):
+    for target in widgets.TARGETS:
+        for _, alpha in widgets.ALPHAS:
+            for truth in explorer.move(target=target, alpha=alpha).truth.options[::4]:
+                e = explorer.move(truth=truth)
+                assert 100 <= e.votes <= widgets.N
+                if truth <= target:
+                    assert e.share_fixed <= alpha + 1e-12
+                    assert e.share * widgets.RUNS <= 1 + 5 * alpha * widgets.RUNS
+    assert "none would do" in explorer.move(target=3.0, truth=1.0, alpha=0.001).text.value
+
+
+# -- the exercises -----------------------------------------------------------------------------
+
+
+def stopping(level=lambda alpha, k, size: alpha / size, new=False, bound=True, last=False):
+    def answer(counts, looks, threshold, alpha):
+        if new:
+            counts, looks = np.diff(counts, prepend=0).tolist(), np.diff(looks, prepend=0).tolist()
+        for k, (count, n) in enumerate(zip(counts, looks, strict=True)):
+            lower = beta.ppf(level(alpha, k, len(looks)), count, n - count + 1) if bound and count else count / n
+            if lower > threshold and (not last or k == len(looks) - 1):
+                return k
+        return -1
+
+    return answer
+
+
+STOP = {
+    "replace each ...": lambda *arguments: ...,
+    "Return the number of a look": lambda *arguments: True,
+    "spends α at every look": stopping(level=lambda alpha, k, size: alpha),
+    "number of the look": stopping(level=lambda alpha, k, size: alpha / (k + 1)),
+    "cumulative already": stopping(new=True),
+    "it needs the lower bound": stopping(bound=False),
+    "stop at the first": stopping(level=lambda alpha, k, size: alpha, last=True),
+}
+
+
+@pytest.mark.parametrize("message", STOP)
+def test_early_stop_names_the_fault(message):
+    with pytest.raises(Wrong) as caught:
+        checks.early_stop(STOP[message])
+    assert message in str(caught.value)
+
+
+def ordered(radii, passed):
+    number = list(passed).index(False) if False in passed else len(passed)
+    return radii[number - 1] if number else 0.0
+
+
+ORDERED = {
+    "replace each ...": lambda radii, passed: ...,
+    "largest radius that passed": lambda radii, passed: max(
+        (r for r, ok in zip(radii, passed, strict=True) if ok), default=0.0
+    ),
+    "how many passed": lambda radii, passed: radii[sum(passed) - 1] if any(passed) else 0.0,
+    "one step too far": lambda radii, passed: radii[min([*passed, False].index(False), len(radii) - 1)],
+    "go on while they pass": lambda radii, passed: min(
+        (r for r, ok in zip(radii, passed, strict=True) if ok), default=0.0
+    ),
+    "not a radius": lambda radii, passed: [*passed, False].index(False),
+}
+
+
+@pytest.mark.parametrize("message", ORDERED)
+def test_ordered_names_the_fault(message):
+    with pytest.raises(Wrong) as caught:
+        checks.ordered(ORDERED[message])
+    assert message in str(caught.value)
+
+
+def needed_probability(epsilon, d, sigma):
+    return norm.cdf(epsilon * math.sqrt(d) / sigma)
+
+
+NEEDED = {
+    "replace each ...": lambda epsilon, d, sigma: ...,
+    "d was left out": lambda epsilon, d, sigma: norm.cdf(epsilon / sigma),
+    "must reach its corners": lambda epsilon, d, sigma: norm.cdf(epsilon / math.sqrt(d) / sigma),
+    "d in place of √d": lambda epsilon, d, sigma: norm.cdf(epsilon * d / sigma),
+    "no division by 255": lambda epsilon, d, sigma: needed_probability(epsilon / 255, d, sigma),
+    "not yet the probability": lambda epsilon, d, sigma: epsilon * math.sqrt(d),
+    "one Φ is missing": lambda epsilon, d, sigma: epsilon * math.sqrt(d) / sigma,
+    "σ is missing": lambda epsilon, d, sigma: needed_probability(epsilon, d, 1.0),
+    "wrong side": lambda epsilon, d, sigma: needed_probability(epsilon, d, 1 / sigma),
+}
+
+
+@pytest.mark.parametrize("message", NEEDED)
+def test_needed_probability_names_the_fault(message):
+    with pytest.raises(Wrong) as caught:
+        checks.needed_probability(NEEDED[message])
+    assert message in str(caught.value)
+
+
+def test_the_solutions_are_accepted(capsys):
+    checks.early_stop(stopping())
+    checks.ordered(ordered)
+    checks.needed_probability(needed_probability)
+    assert capsys.readouterr().out.count("✓") == 3
