@@ -322,3 +322,36 @@ def _check_log(log: pd.DataFrame, path: Path) -> None:
     if "n" in log:
         refuse((log.n < 1) | (log.n0 < 1) | ~(log.alpha > 0) | ~(log.alpha < 1), "n, n0 or alpha out of range")
         refuse(~(log.count_a >= 0) | ~(log.count_a <= log.n), "count_a outside 0 … n")
+
+
+def open_log(log: Path, columns: tuple[str, ...], settings: dict, resume: bool) -> tuple[set[int], Claim]:
+    """Begin a log with its settings beside it or, to resume, the images that it holds already; and hold it."""
+    log = Path(log)
+    beside = log.with_suffix(".json")
+    if log.suffix == ".json":
+        raise InputError(f"out: got {log}, expected another ending: the settings are written to {beside}.")
+    if log.exists() and not resume:
+        raise InputError(f"out: got {log}, which exists, expected a new file, or --resume to go on with it.")
+    if log.exists() and beside.exists():
+        found = read_json(beside)
+        for key in sorted(settings.keys() | found.keys()):
+            ours, theirs = settings.get(key), found.get(key)
+            if ours != theirs and key not in ("max", "skip"):  # taking more images changes no row
+                raise InputError(f"{key}: got {ours!r}, expected {theirs!r} as {log} began.")
+    elif log.exists():
+        raise InputError(f"out: got {log} without {beside.name} beside it, expected both, to resume.")
+    begun = log.exists()
+    if not begun:
+        write_json(beside, settings)
+        append_text(log, "")
+    claim = Claim(log)
+    if begun:
+        write_json(beside, settings)
+        drop_torn_row(log)
+    if log.stat().st_size == 0:
+        append_row(log, columns)
+        return set(), claim
+    rows = read_log(log)
+    if tuple(rows.columns) != columns:
+        raise InputError(f"{log}: got columns {' '.join(rows.columns)}, expected {' '.join(columns)}.")
+    return set(rows.idx), claim

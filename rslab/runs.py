@@ -176,7 +176,7 @@ def certify_dataset(
     described, plan = asdict(settings), settings.plan()
     described.pop("radii")
     described |= {"radii": list(plan.radii)} if plan else {}
-    done, claim = _open_log(log, columns, described | _provenance(model, data, device), resume)
+    done, claim = records.open_log(log, columns, described | _provenance(model, data, device), resume)
     network = fold_batchnorm(model).to(device).to(memory_format=torch.channels_last)
     smoothed = SmoothedClassifier(network, data.num_classes, settings.sigma, settings.batch_size)
     todo = [index for index in chosen_indices(len(data), settings.skip, settings.max) if index not in done]
@@ -232,7 +232,7 @@ def attack_dataset(
     if source is not None:
         _check_classes(source, data, device)
         provenance["source_weights"] = _provenance(source, data, device)["weights"]
-    done, claim = _open_log(log, records.ATTACK_COLUMNS, asdict(settings) | provenance, resume)
+    done, claim = records.open_log(log, records.ATTACK_COLUMNS, asdict(settings) | provenance, resume)
     model = model.to(device).eval().requires_grad_(False)
     attacked = (source or model).to(device).eval().requires_grad_(False)
     network = fold_batchnorm(model).to(memory_format=torch.channels_last)
@@ -327,36 +327,3 @@ def _provenance(model: nn.Module, data: LabeledImages, device: str) -> dict:
         "precision": "float32",
         "device": torch.device(device).type,
     }
-
-
-def _open_log(log: Path, columns: tuple[str, ...], settings: dict, resume: bool) -> tuple[set[int], records.Claim]:
-    """Begin a log with its settings beside it or, to resume, the images that it holds already; and hold it."""
-    log = Path(log)
-    beside = log.with_suffix(".json")
-    if log.suffix == ".json":
-        raise InputError(f"out: got {log}, expected another ending: the settings are written to {beside}.")
-    if log.exists() and not resume:
-        raise InputError(f"out: got {log}, which exists, expected a new file, or --resume to go on with it.")
-    if log.exists() and beside.exists():
-        found = records.read_json(beside)
-        for key in sorted(settings.keys() | found.keys()):
-            ours, theirs = settings.get(key), found.get(key)
-            if ours != theirs and key not in ("max", "skip"):  # taking more images changes no row
-                raise InputError(f"{key}: got {ours!r}, expected {theirs!r} as {log} began.")
-    elif log.exists():
-        raise InputError(f"out: got {log} without {beside.name} beside it, expected both, to resume.")
-    begun = log.exists()
-    if not begun:
-        records.write_json(beside, settings)
-        records.append_text(log, "")
-    claim = records.Claim(log)
-    if begun:
-        records.write_json(beside, settings)
-        records.drop_torn_row(log)
-    if log.stat().st_size == 0:
-        records.append_row(log, columns)
-        return set(), claim
-    rows = records.read_log(log)
-    if tuple(rows.columns) != columns:
-        raise InputError(f"{log}: got columns {' '.join(rows.columns)}, expected {' '.join(columns)}.")
-    return set(rows.idx), claim

@@ -1,0 +1,136 @@
+"""The commands that report: `rslab table | reproduce | bench | data`; `cli` registers them."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rslab.config import NOISY
+from rslab.devices import choose_device
+from rslab.errors import WorkError
+
+Device = Annotated[str, typer.Option(help="auto (CUDA when there is one), cpu, cuda or cuda:N")]
+
+
+def bar(steps: Iterator, total: int, done: int, title: str) -> Iterator:
+    """A tqdm bar around the steps of a stage; where training reports a loss, it shows it."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, initial=done, desc=title, file=sys.stderr, dynamic_ncols=True, mininterval=0.5) as progress:
+        for step in steps:
+            if isinstance(step, dict):
+                progress.set_postfix(loss=f"{step['loss']:.3f}", accuracy=f"{step['accuracy']:.1%}")
+            progress.update()
+            yield step
+
+
+def finish(steps: Iterator) -> None:
+    """Carry out every step of an iterator whose values nobody needs."""
+    for _ in steps:
+        pass
+
+
+def table(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Logs, runs or folders, ours or published")],
+    radii: Annotated[str, typer.Option(help="Radii, separated by commas")] = "0,0.25,0.5,0.75,1,1.25,1.5,1.75,2,2.25",
+    envelope: Annotated[bool, typer.Option("--envelope", help="Last row: at each radius the best model")] = False,
+    seeds: Annotated[bool, typer.Option("--seeds", help="Mean ± deviation of runs that differ in -SEED")] = False,
+    attacks: Annotated[bool, typer.Option("--attacks", help="Read attack logs: accuracy of g by attack and ε")] = False,
+    format: Annotated[str, typer.Option(help="text, markdown, csv or latex")] = "text",
+):
+    """Certified accuracy in % at each radius, and the average certified radius (ACR), one row a model."""
+    from rslab import tables
+    from rslab.errors import check_choice
+
+    grid = tables.parse_radii(radii)
+    check_choice("format", format, tables.FORMATS)
+    if attacks:
+        result, left_out = tables.attack_table(paths)
+        print(tables.format_table(result, format, corner="attack \\ ε"))
+        return left_out and print(tables.left_out_sentence(left_out), file=sys.stderr)
+    found = tables.find_logs(paths)
+    logs, left_out = found.logs, found.left_out
+    if envelope:
+        logs, others = tables.comparable(logs)
+        left_out = left_out | others
+    result = tables.accuracy_table(logs, grid)
+    notes = [tables.left_out_sentence(left_out)]
+    if envelope:
+        best, models = tables.upper_envelope(result[list(grid)])
+        result.loc["envelope", best.index] = best
+        notes += [f"Best at {radius:g}: {model}" for radius, model in models.items()]
+    elif result.images.nunique() > 1:
+        notes.append("These logs hold different numbers of images: compare rows only where they agree.")
+    if seeds:
+        result = tables.spread_table(result.drop(index="envelope", errors="ignore"))
+    print(tables.format_table(result, format))
+    for note in filter(None, notes):
+        print(note, file=sys.stderr if format in ("csv", "latex") else sys.stdout)
+
+
+def reproduce(
+    plan: Annotated[str, typer.Argument(help="A plan that comes with rslab, or a plan file")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the runs (default runs/PLAN)")] = None,
+    list: Annotated[bool, typer.Option("--list", help="Only show the stages, and minutes left as measured")] = False,
+    minutes: Annotated[float | None, typer.Option(help="Stop cleanly after so many minutes")] = None,
+    device: Device = "auto",
+):
+    """Carry out a plan: train, certify, table. What is complete is skipped, the rest resumed."""
+    from rslab import plans, tables
+
+    path = Path(plan) if Path(plan).is_file() else plans.PLANS / f"{plan}.txt"
+    runs = plans.read_plan(path)
+    out = out or Path("runs") / path.stem
+    if not list:
+        complete = plans.carry_out(runs, out, device=choose_device(device), minutes=minutes, progress=bar)
+        if complete:
+            certified = [out / run.name for run in runs if run.train.method in NOISY]
+            if certified:
+                print(tables.format_table(tables.accuracy_table(tables.find_logs(certified).logs)))
+            return
+        print("Stopped by --minutes; the same command goes on.", file=sys.stderr)
+    for stage in plans.stages(runs, out):
+        state = "complete" if stage.complete else f"{stage.done}/{stage.total}"
+        left = (stage.total - stage.done) * (stage.seconds_each or 0) / 60
+        estimate = "" if stage.complete else f"{left:6.1f} min left" if stage.seconds_each else "   not measured yet"
+        print(f"{stage.run.name:28} {stage.kind:8} {state:>12} {estimate}")
+
+
+def bench(
+    what: Annotated[str, typer.Argument(help="certify, sequential, attack or train")],
+    arch: Annotated[str, typer.Option(help="cnn, strided-cnn, resnet20, resnet110")] = "resnet20",
+    seconds: Annotated[float, typer.Option(help="Time for each implementation")] = 10.0,
+    json: Annotated[bool, typer.Option("--json", help="Machine-readable")] = False,
+    device: Device = "auto",
+):
+    """Time this implementation against the plain reference algorithm, in one process, as ratios."""
+    from rslab.benchmarks import format_result, measure
+
+    result = measure(what, arch, seconds, choose_device(device))
+    print(format_result(result, json))
+
+
+def data(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME…]", help="Data sets (default: all)")] = None,
+    download: Annotated[bool, typer.Option(help="Fetch what is absent")] = False,
+):
+    """Show where the data sets are and whether they are whole; --download fetches what is absent."""
+    from rslab.data import DATASETS, data_root, load_dataset
+    from rslab.errors import check_choice
+
+    for name in names or DATASETS:
+        check_choice("dataset", name, DATASETS)
+    print(f"RSLAB_DATA: {data_root()}")
+    absent = 0
+    for name in names or DATASETS:
+        try:
+            train, test = (load_dataset(name, split, download=download) for split in ("train", "test"))
+        except WorkError as error:
+            absent += 1
+            print(f"{name:8} {error}")
+            continue
+        size = "×".join(map(str, train.shape))
+        print(f"{name:8} {len(train)} training and {len(test)} test images of {size}, {train.num_classes} classes")
+    sys.exit(1 if absent and names else 0)
