@@ -28,6 +28,7 @@ Alpha = Annotated[float, typer.Option(help="α: allowed probability of a wrong a
 Seed = Annotated[int, typer.Option(help="Seed of all randomness, 0 … 1000")]
 Skip = Annotated[int, typer.Option(help="Take every SKIP-th test image")]
 Max = Annotated[int | None, typer.Option(help="Take at most MAX images, after --skip")]
+Sampler = Annotated[str, typer.Option(help="Noise: float, or grid (sound in floating point, 8-bit images)")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run or log")]
 DEFAULT = TrainConfig()
 
@@ -162,6 +163,7 @@ def certify(
     ] = "clopper-pearson",
     sequential: Annotated[bool, typer.Option("--sequential", help="Stop once all radii are decided")] = False,
     radii: Annotated[str | None, typer.Option(help="With --sequential: these radii (default: the table's)")] = None,
+    sampler: Sampler = "float",
     skip: Skip = 1,
     max: Max = None,
     seed: Seed = 0,
@@ -181,7 +183,7 @@ def certify(
     model, data, trained_sigma, folder = runs.load_target(target, dataset, normalization, sigma)
     settings = runs.CertifySettings(
         sigma=_sigma(sigma, trained_sigma), n0=n0, n=n, alpha=alpha, bound="sequential" if sequential else bound,
-        radii=radii, seed=seed, skip=skip, max=max, batch_size=batch_size,
+        radii=radii, seed=seed, skip=skip, max=max, batch_size=batch_size, sampler=sampler,
     )  # fmt: skip
     if trained_sigma is not None and trained_sigma != settings.sigma:
         print(f"Note: σ = {settings.sigma:g} here, {trained_sigma:g} in training.", file=sys.stderr)
@@ -213,6 +215,7 @@ def attack(
     target_class: Annotated[int | None, typer.Option(help="Class to reach (default: any wrong one)")] = None,
     transfer: Annotated[Path | None, typer.Option(help="Run folder of the model to craft the attack on")] = None,
     n: Annotated[int, typer.Option(help="Votes of PREDICT on the attacked image")] = 10_000,
+    sampler: Sampler = "float",
     alpha: Alpha = 0.001,
     skip: Skip = 1,
     max: Max = None,
@@ -230,7 +233,7 @@ def attack(
     settings = runs.AttackSettings(
         sigma=_sigma(sigma, trained_sigma), attack=attack, objective=objective, loss=loss, norm=norm, epsilon=epsilon,
         steps=steps, step_size=step_size, restarts=restarts, samples=samples, stein=stein, target=target_class,
-        n=n, alpha=alpha, skip=skip, max=max, seed=seed,
+        n=n, alpha=alpha, skip=skip, max=max, seed=seed, sampler=sampler,
     )  # fmt: skip
     source = None if transfer is None else records.load_run(transfer)[0]
     log = _log_path(out, folder, "attack.tsv")

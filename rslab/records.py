@@ -40,6 +40,7 @@ CERTIFY_COLUMNS = ("idx", "label", "predict", "radius", "correct", "time")
 COUNT_COLUMNS = ("count_a", "n", "n0", "alpha")
 ATTACK_COLUMNS = ("idx", "label", "predict", "basePredict", "correct", "time")
 LOG_BYTES = 256 * 2**20  # no log of a data set is larger
+BEFORE = {"sampler": "float"}  # what settings that older logs lack were
 
 # -- whole files -------------------------------------------------------------------------
 
@@ -335,7 +336,7 @@ def open_log(log: Path, columns: tuple[str, ...], settings: dict, resume: bool) 
     if log.exists() and beside.exists():
         found = read_json(beside)
         for key in sorted(settings.keys() | found.keys()):
-            ours, theirs = settings.get(key), found.get(key)
+            ours, theirs = (values.get(key, BEFORE.get(key)) for values in (settings, found))
             if ours != theirs and key not in ("max", "skip"):  # taking more images changes no row
                 raise InputError(f"{key}: got {ours!r}, expected {theirs!r} as {log} began.")
     elif log.exists():

@@ -24,6 +24,7 @@ from rslab.data import LabeledImages, load_dataset
 from rslab.errors import InputError, check_at_least, check_choice, check_open_unit, check_positive, check_seed
 from rslab.models import NORMALIZATIONS, fold_batchnorm
 from rslab.randomness import generator_for
+from rslab.sampling import SAMPLERS, SLACK, noisy_copies, on_grid, whole_steps
 from rslab.sequential import SequentialPlan
 from rslab.smoothing import SmoothedClassifier, default_batch_size, log_mean_probs, mean_log_probs
 from rslab.tables import RADII, parse_radii
@@ -43,11 +44,13 @@ class CertifySettings:
     skip: int = 1  # take every skip-th image …
     max: int | None = None  # … and at most this many
     batch_size: int | None = None  # noisy images at a time (default: by size and device); orders the noise of a GPU
+    sampler: str = "float"  # "grid": sound in floating point, for 8-bit images
 
     def __post_init__(self):
         check_positive("sigma", self.sigma)
         check_open_unit("alpha", self.alpha)
         check_choice("bound", self.bound, (*BOUNDS, "sequential"))
+        check_choice("sampler", self.sampler, SAMPLERS)
         for name in ("n0", "n", "skip"):
             check_at_least(name, getattr(self, name), 1)
         if self.plan() is None and self.radii is not None:
@@ -60,8 +63,8 @@ class CertifySettings:
         if self.bound != "sequential":
             return None
         if self.radii is None:
-            return SequentialPlan.within_reach(self.sigma, RADII, self.n, self.alpha)
-        return SequentialPlan(self.sigma, parse_radii(self.radii), self.n, self.alpha)
+            return SequentialPlan.within_reach(self.sigma, RADII, self.n, self.alpha, SLACK[self.sampler])
+        return SequentialPlan(self.sigma, parse_radii(self.radii), self.n, self.alpha, SLACK[self.sampler])
 
 
 @dataclass(frozen=True)
@@ -89,11 +92,15 @@ class AttackSettings:
     skip: int = 1
     max: int | None = None
     batch_size: int | None = None
+    sampler: str = "float"  # of PREDICT; "grid" judges the attacked image moved onto the grid, towards the original
 
     def __post_init__(self):
         check_at_least("sigma", self.sigma, 0)
+        check_choice("sampler", self.sampler, SAMPLERS)
         if self.sigma == 0 and self.objective != "base":
             raise InputError(f"objective: got {self.objective!r} with σ = 0, expected 'base': without noise G is F.")
+        if self.sigma == 0 and self.sampler != "float":
+            raise InputError(f"sampler: got {self.sampler!r} with σ = 0, expected 'float': nothing is sampled.")
         check_choice("attack", self.attack, ("pgd", "ddn", "fgsm"))
         check_choice("objective", self.objective, ("smoothadv", "naive", "base"))
         check_choice("loss", self.loss, attacks.OBJECTIVES)
@@ -178,7 +185,7 @@ def certify_dataset(
     described |= {"radii": list(plan.radii)} if plan else {}
     done, claim = records.open_log(log, columns, described | _provenance(model, data, device), resume)
     network = fold_batchnorm(model).to(device).to(memory_format=torch.channels_last)
-    smoothed = SmoothedClassifier(network, data.num_classes, settings.sigma, settings.batch_size)
+    smoothed = SmoothedClassifier(network, data.num_classes, settings.sigma, settings.batch_size, settings.sampler)
     todo = [index for index in chosen_indices(len(data), settings.skip, settings.max) if index not in done]
     return claim.during(_certified_rows(smoothed, data, settings, log, todo, device))
 
@@ -238,7 +245,7 @@ def attack_dataset(
     network = fold_batchnorm(model).to(memory_format=torch.channels_last)
     smoothed = None
     if settings.sigma > 0:
-        smoothed = SmoothedClassifier(network, data.num_classes, settings.sigma, settings.batch_size)
+        smoothed = SmoothedClassifier(network, data.num_classes, settings.sigma, settings.batch_size, settings.sampler)
     todo = [index for index in chosen_indices(len(data), settings.skip, settings.max) if index not in done]
     return claim.during(_attacked_rows(smoothed, model, attacked, data, settings, log, todo, device))
 
@@ -248,6 +255,8 @@ def _attacked_rows(smoothed, model, attacked, data, settings: AttackSettings, lo
         began = time.perf_counter()
         x, y = data.images[index : index + 1].to(device), data.labels[index : index + 1].to(device)
         adversarial = attack_batch(attacked, x, y, settings, generator_for("attack", settings.seed, index, device))
+        if settings.sampler == "grid":
+            adversarial = on_grid(x, adversarial)
         predict = base = int(model(adversarial).argmax(1))
         if smoothed is not None:
             generator = generator_for("predict", settings.seed, index, device)
@@ -298,6 +307,9 @@ def _plain_number(count: float) -> int | float:
 
 
 def _with_batch_size(settings, data: LabeledImages, device: str):
+    if settings.sampler == "grid":  # refused here and not at some later image
+        whole_steps(data.images)
+        noisy_copies(settings.sampler, data.images[0], settings.sigma)
     size = settings.batch_size or default_batch_size(data.shape, torch.device(device).type)
     return replace(settings, batch_size=size)
 

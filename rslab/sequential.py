@@ -126,9 +126,11 @@ class SequentialPlan:
     radii: tuple[float, ...]  # increasing, each within what n and α allow
     n: int = 100_000  # at most so many votes
     alpha: float = 0.001
+    slack: float = 0.0  # by how much a vote may hit too often: what `rslab.sampling` says of the sampler
 
     def __post_init__(self):
         check_positive("sigma", self.sigma)
+        check_at_least("slack", self.slack, 0)
         check_open_unit("alpha", self.alpha)
         check_at_least("n", self.n, 1)
         object.__setattr__(self, "radii", tuple(float(radius) for radius in self.radii))
@@ -144,10 +146,10 @@ class SequentialPlan:
             )
 
     @classmethod
-    def within_reach(cls, sigma: float, radii, n: int, alpha: float) -> "SequentialPlan":
+    def within_reach(cls, sigma: float, radii, n: int, alpha: float, slack: float = 0.0) -> "SequentialPlan":
         """The plan for those of `radii` that n and α allow at all (0 always counts)."""
         cap = bounds.max_certified_radius(n, alpha, sigma)
-        return cls(sigma, tuple(radius for radius in radii if radius <= cap) or (0.0,), n, alpha)
+        return cls(sigma, tuple(radius for radius in radii if radius <= cap) or (0.0,), n, alpha, slack)
 
     @cached_property
     def looks(self) -> tuple[int, ...]:
@@ -156,8 +158,8 @@ class SequentialPlan:
 
     @cached_property
     def misses(self) -> np.ndarray:
-        """1 − q_j, the probability of a miss at which radius j just does not hold: (J,)."""
-        return norm.sf(np.array(self.radii) / self.sigma)
+        """1 − q_j, the probability of a miss at which radius j just does not hold, less the slack: (J,)."""
+        return np.maximum(norm.sf(np.array(self.radii) / self.sigma) - self.slack, 0.0)
 
     @cached_property
     def boundaries(self) -> np.ndarray:

@@ -16,6 +16,7 @@ from torch import Tensor
 from rslab import bounds
 from rslab.data import check_images
 from rslab.errors import InputError, WorkError, check_at_least, check_choice, check_open_unit, check_positive
+from rslab.sampling import SAMPLERS, SLACK, noisy_copies
 from rslab.sequential import SequentialPlan, SequentialTest
 
 ABSTAIN = -1
@@ -57,16 +58,19 @@ class SmoothedClassifier:
 
     f must be deterministic (eval mode). At most `batch_size` noisy images exist at a
     time. Noise comes from `generator`, on the device of the image: the same
-    generator state and batch size give the same votes.
+    generator state and batch size give the same votes. `sampler`: "float", or "grid",
+    whose certificates allow for floating point (`rslab.sampling` has the proof).
     """
 
     base_classifier: LogProbs
     num_classes: int
     sigma: float
     batch_size: int | None = None
+    sampler: str = "float"
 
     def __post_init__(self):
         check_positive("sigma", self.sigma)
+        check_choice("sampler", self.sampler, SAMPLERS)
         check_at_least("num_classes", self.num_classes, 2)
         if self.batch_size is not None:
             check_at_least("batch_size", self.batch_size, 1)
@@ -82,6 +86,7 @@ class SmoothedClassifier:
         counts = self.sample_under_noise(x, n, generator=generator)
         top_two = counts.topk(2)
         p_value = bounds.top_class_p_value(int(top_two.values[0]), int(top_two.values[1]))
+        p_value = min(p_value + n * SLACK[self.sampler], 1.0)
         prediction = int(top_two.indices[0]) if p_value <= alpha else ABSTAIN
         return Prediction(prediction, p_value, tuple(counts.tolist()), n, alpha, self.sigma)
 
@@ -110,7 +115,7 @@ class SmoothedClassifier:
         check_at_least("n", n, 1)
         check_open_unit("alpha", alpha)
         check_choice("bound", bound, bounds.BOUNDS)
-        soft = bound in ("hoeffding", "bernstein")
+        soft, slack = bound in ("hoeffding", "bernstein"), SLACK[self.sampler]
         votes = self._soft_votes if soft else self._hard_votes
 
         selection, _ = self._sum_votes(x, n0, votes, generator)
@@ -118,18 +123,19 @@ class SmoothedClassifier:
         sums, squares = self._sum_votes(x, n, votes, generator)
 
         if bound == "clopper-pearson":
-            p_a_lower = bounds.lower_confidence_bound(float(sums[top]), n, alpha)
+            p_a_lower = max(bounds.lower_confidence_bound(float(sums[top]), n, alpha) - slack, 0.0)
             radius = bounds.certified_radius(p_a_lower, self.sigma)
         elif bound == "two-class":
             others = torch.cat((sums[:top], sums[top + 1 :]))
             p_a_lower, p_b_upper = bounds.two_class_bounds(int(sums[top]), int(others.max()), n, alpha)
+            p_a_lower, p_b_upper = max(p_a_lower - slack, 0.0), min(p_b_upper + slack, 1.0)
             radius = bounds.certified_radius_two_sided(p_a_lower, p_b_upper, self.sigma)
         else:
             mean = min(float(sums[top]) / n, 1.0)
             variance = None
             if bound == "bernstein":
                 variance = max(float(squares[top]) - n * mean**2, 0.0) / (n - 1) if n > 1 else 1.0
-            p_a_lower = bounds.soft_lower_bound(mean, n, alpha, variance=variance)
+            p_a_lower = max(bounds.soft_lower_bound(mean, n, alpha, variance=variance) - slack, 0.0)
             radius = bounds.certified_radius(p_a_lower, self.sigma)
 
         prediction = top if radius > 0 else ABSTAIN
@@ -147,6 +153,8 @@ class SmoothedClassifier:
         check_at_least("n0", n0, 1)
         if plan.sigma != self.sigma:
             raise InputError(f"plan: got one for σ = {plan.sigma:g}, expected σ = {self.sigma:g}.")
+        if plan.slack != SLACK[self.sampler]:
+            raise InputError(f"plan: got slack {plan.slack:g}, expected {SLACK[self.sampler]:g} of {self.sampler!r}.")
         top = int(self.sample_under_noise(x, n0, generator=generator).argmax())
         counts = torch.zeros(self.num_classes, dtype=torch.long)
         test = SequentialTest(plan)
@@ -157,7 +165,7 @@ class SmoothedClassifier:
         passed, n = int(test.passed[0]), int(test.votes[0])
         prediction = top if passed else ABSTAIN
         radius = plan.radii[passed - 1] if passed else 0.0
-        p_a_lower = 1.0 - float(plan.misses[passed - 1]) if passed else 0.0
+        p_a_lower = 1.0 - float(plan.misses[passed - 1]) - plan.slack if passed else 0.0
         votes = tuple(map(float, counts.tolist()))
         return Certificate(prediction, radius, top, p_a_lower, votes, n0, n, plan.alpha, self.sigma, "sequential")
 
@@ -182,14 +190,13 @@ class SmoothedClassifier:
         Everything stays on the device until the sums are complete: one synchronisation an image.
         """
         check_images(x[None], name="image")
+        draw = noisy_copies(self.sampler, x, self.sigma)
         sums = torch.zeros(2, self.num_classes, dtype=torch.float64, device=x.device)
         broken = torch.zeros((), dtype=torch.bool, device=x.device)
         batch_size = self.batch_size or default_batch_size(x.shape, x.device.type)
         for start in range(0, n, batch_size):
             size = min(batch_size, n - start)
-            noisy = torch.randn(size, *x.shape, device=x.device, generator=generator)  # (size, C, H, W)
-            noisy.mul_(self.sigma).add_(x)
-            logits = self.base_classifier(noisy)  # (size, K)
+            logits = self.base_classifier(draw(size, generator))  # (size, C, H, W) → (size, K)
             if logits.shape != (size, self.num_classes):
                 raise InputError(
                     f"base classifier: got logits of shape {tuple(logits.shape)}, "
