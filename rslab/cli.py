@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from rslab import commands
+from rslab import commands, distributed
 from rslab.commands import Device, bar, finish
 from rslab.config import ATTACKS, METHODS, OUTER_LOSSES, SCHEDULES, TrainConfig
 from rslab.devices import choose_device
@@ -36,7 +36,8 @@ DEFAULT = TrainConfig()
 def main() -> None:
     """Run the command line; every expected mistake becomes one sentence."""
     try:
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        with distributed.joined(sys.argv[1] if sys.argv[1:] else "--help"):
+            code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except (InputError, WorkError) as error:
         code = _say(error, 2 if isinstance(error, InputError) else 1)
     except KeyboardInterrupt:
@@ -194,7 +195,7 @@ def certify(
     log = _log_path(out, folder, "certify.tsv")
     total = len(runs.chosen_indices(len(data), skip, max))
     rows = runs.certify_dataset(model, data, settings, log, device=choose_device(device), resume=resume)
-    finish(bar(rows, total, _rows_in(log, resume), f"certify {target.name}"))
+    _finish_rows(rows, total, log, resume, f"certify {target.name}")
     print(log)
 
 
@@ -239,7 +240,7 @@ def attack(
     log = _log_path(out, folder, "attack.tsv")
     total = len(runs.chosen_indices(len(data), skip, max))
     rows = runs.attack_dataset(model, data, settings, log, source=source, device=choose_device(device), resume=resume)
-    finish(bar(rows, total, _rows_in(log, resume), f"attack {target.name}"))
+    _finish_rows(rows, total, log, resume, f"attack {target.name}")
     result = records.read_log(log)
     g, f = 100 * result.correct.mean(), 100 * (result.basePredict == result.label).mean()
     print(f"{log}\nUnder attack, {len(result)} images: g correct on {g:.1f} %, f on {f:.1f} %")
@@ -260,8 +261,12 @@ def _log_path(out: Path | None, folder: Path | None, name: str) -> Path:
     return folder / name
 
 
-def _rows_in(log: Path, resume: bool) -> int:
-    return max(log.read_bytes().count(b"\n") - 1, 0) if resume and log.is_file() else 0
+def _finish_rows(rows, total: int, log: Path, resume: bool, title: str) -> None:
+    """Carry out the rows of this process's share, with a bar."""
+    done = max(log.read_bytes().count(b"\n") - 1, 0) if resume and log.is_file() else 0
+    size = distributed.world().size
+    share = -(-(total - done) // size)  # rank 0's, whose bar is the one that is shown: no smaller than another's
+    finish(bar(rows, done + share, done, title if size == 1 else f"{title}, 1st of {size} processes"))
 
 
 # -- tables, plans, benchmarks, data ------------------------------------------------------

@@ -26,6 +26,7 @@ from rslab.models import NORMALIZATIONS, fold_batchnorm
 from rslab.randomness import generator_for
 from rslab.sampling import SAMPLERS, SLACK, noisy_copies, on_grid, whole_steps
 from rslab.sequential import SequentialPlan
+from rslab.shares import Share, open_share
 from rslab.smoothing import SmoothedClassifier, default_batch_size, log_mean_probs, mean_log_probs
 from rslab.tables import RADII, parse_radii
 
@@ -176,6 +177,7 @@ def certify_dataset(
     """Certify the chosen images of `data` and append a row an image to `log`; yields the rows.
 
     Columns: idx label predict radius correct time count_a n n0 alpha; n is the number of votes taken.
+    Of several processes each yields the rows of its share (`shares`).
     """
     _check_classes(model, data, device)
     settings = _with_batch_size(settings, data, device)
@@ -183,16 +185,16 @@ def certify_dataset(
     described, plan = asdict(settings), settings.plan()
     described.pop("radii")
     described |= {"radii": list(plan.radii)} if plan else {}
-    done, claim = records.open_log(log, columns, described | _provenance(model, data, device), resume)
+    chosen = chosen_indices(len(data), settings.skip, settings.max)
+    share = open_share(log, columns, described | _provenance(model, data, device), chosen, resume)
     network = fold_batchnorm(model).to(device).to(memory_format=torch.channels_last)
     smoothed = SmoothedClassifier(network, data.num_classes, settings.sigma, settings.batch_size, settings.sampler)
-    todo = [index for index in chosen_indices(len(data), settings.skip, settings.max) if index not in done]
-    return claim.during(_certified_rows(smoothed, data, settings, log, todo, device))
+    return share.during(_certified_rows(smoothed, data, settings, share, device))
 
 
-def _certified_rows(smoothed, data, settings: CertifySettings, log: Path, todo: list[int], device) -> Iterator[tuple]:
+def _certified_rows(smoothed, data, settings: CertifySettings, share: Share, device) -> Iterator[tuple]:
     n0, n, alpha, plan = settings.n0, settings.n, settings.alpha, settings.plan()
-    for index in todo:
+    for index in share.todo:
         began = time.perf_counter()
         x, generator = data.images[index].to(device), generator_for("certify", settings.seed, index, device)
         if plan is None:
@@ -212,7 +214,7 @@ def _certified_rows(smoothed, data, settings: CertifySettings, log: Path, todo: 
             certificate.n0,
             certificate.alpha,
         )
-        records.append_row(log, row)
+        share.append(row)
         yield row
 
 
@@ -239,19 +241,19 @@ def attack_dataset(
     if source is not None:
         _check_classes(source, data, device)
         provenance["source_weights"] = _provenance(source, data, device)["weights"]
-    done, claim = records.open_log(log, records.ATTACK_COLUMNS, asdict(settings) | provenance, resume)
+    chosen = chosen_indices(len(data), settings.skip, settings.max)
+    share = open_share(log, records.ATTACK_COLUMNS, asdict(settings) | provenance, chosen, resume)
     model = model.to(device).eval().requires_grad_(False)
     attacked = (source or model).to(device).eval().requires_grad_(False)
     network = fold_batchnorm(model).to(memory_format=torch.channels_last)
     smoothed = None
     if settings.sigma > 0:
         smoothed = SmoothedClassifier(network, data.num_classes, settings.sigma, settings.batch_size, settings.sampler)
-    todo = [index for index in chosen_indices(len(data), settings.skip, settings.max) if index not in done]
-    return claim.during(_attacked_rows(smoothed, model, attacked, data, settings, log, todo, device))
+    return share.during(_attacked_rows(smoothed, model, attacked, data, settings, share, device))
 
 
-def _attacked_rows(smoothed, model, attacked, data, settings: AttackSettings, log, todo, device) -> Iterator[tuple]:
-    for index in todo:
+def _attacked_rows(smoothed, model, attacked, data, settings: AttackSettings, share, device) -> Iterator[tuple]:
+    for index in share.todo:
         began = time.perf_counter()
         x, y = data.images[index : index + 1].to(device), data.labels[index : index + 1].to(device)
         adversarial = attack_batch(attacked, x, y, settings, generator_for("attack", settings.seed, index, device))
@@ -263,7 +265,7 @@ def _attacked_rows(smoothed, model, attacked, data, settings: AttackSettings, lo
             predict = smoothed.predict(adversarial[0], settings.n, settings.alpha, generator=generator).prediction
         took = timedelta(seconds=time.perf_counter() - began)
         row = (index, int(y), predict, base, int(predict == int(y)), took)
-        records.append_row(log, row)
+        share.append(row)
         yield row
 
 
