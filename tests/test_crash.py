@@ -2,8 +2,11 @@
 
 import multiprocessing
 import resource
+import shutil
 import signal
+import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +160,50 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, digits):
             train(CONFIG, out, data=subset(digits, 32))
         assert str(error.value).count("\n") == 0
     assert (tmp_path / "file").read_text() == "in the way"
+
+
+@pytest.mark.soundness
+def test_a_small_file_system_that_is_full_is_said_and_loses_nothing(tmp_path, whole):
+    """A real one of 2 MB, where the machine lets one be mounted: it fills up with what others left there."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mounting, capture_output=True).returncode != 0:
+        pytest.skip("this machine lets nobody mount a file system")
+    try:
+        log, weight = disk / "log.tsv", disk / "others"
+        weight.write_bytes(bytes((2048 - 12) * 1024))
+        with pytest.raises(WorkError, match="could not be written .*No space left") as error:
+            train_digits(disk / "run")
+        assert "\n" not in str(error.value)
+        shutil.rmtree(disk / "run", ignore_errors=True)
+        model, data = records.load_run(whole[0])[0], subset(load_dataset("digits", "test"), 400)
+        settings = replace(SETTINGS, n=10)
+        with pytest.raises(WorkError, match="could not be written .*No space left"):
+            for _ in runs.certify_dataset(model, data, settings, log):
+                pass
+        kept = log.read_bytes()
+        weight.unlink()
+        for _ in runs.certify_dataset(model, data, settings, log, resume=True):
+            pass
+        assert log.read_bytes().startswith(kept[: kept.rfind(b"\n") + 1]) and len(records.read_log(log)) == 400
+        train_digits(disk / "run")
+        assert (disk / "run" / "weights.safetensors").read_bytes() == (whole[0] / "weights.safetensors").read_bytes()
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_clock_that_goes_backwards_changes_nothing(tmp_path, whole, monkeypatch):
+    """Daylight saving, or a machine that asks for the time at last: durations come from a clock that only goes on."""
+    hours = iter(range(10**6, 0, -1))
+    monkeypatch.setattr(time, "time", lambda: 3600.0 * next(hours))
+    train_digits(tmp_path / "run")
+    assert (tmp_path / "run" / "weights.safetensors").read_bytes() == (whole[0] / "weights.safetensors").read_bytes()
+    assert all(record["seconds"] >= 0 for record in read_history(tmp_path / "run"))
+    for log, run in (("one.tsv", tmp_path / "run"), ("two.tsv", whole[0])):
+        certify_digits(run, tmp_path / log)
+    one, two = (records.read_log(tmp_path / name).drop(columns="time") for name in ("one.tsv", "two.tsv"))
+    assert one.equals(two) and len(one) == 40
 
 
 # -- two at a time -------------------------------------------------------------------------

@@ -25,6 +25,28 @@ def test_the_same_stream_comes_again_whatever_the_global_seed():
     assert first_numbers("certify", 3, 7) == first
 
 
+STREAMS = [*itertools.product(PURPOSES, (0, 1, 1000), (0, 1, 2, 500, 49_999))]
+
+
+def test_no_stream_runs_into_another_one():
+    """Were two streams pieces of one sequence, some three neighbouring 31-bit words would occur in both."""
+    words = [torch.empty(20_000, dtype=torch.int32).random_(generator=generator_for(*case)) for case in STREAMS]
+    together = {triple for part in words for triple in zip(*(part[k:].tolist() for k in range(3)), strict=False)}
+    assert len(together) == len(STREAMS) * (20_000 - 2)
+
+
+def test_streams_are_uncorrelated_whatever_the_lag():
+    length = 2**14
+    noise = torch.stack([torch.randn(length, generator=generator_for(*case)).double() for case in STREAMS])
+    spectra = torch.fft.rfft(noise)
+    largest = 0.0
+    for one, two in itertools.combinations(range(len(STREAMS)), 2):
+        correlations = torch.fft.irfft(spectra[one].conj() * spectra[two], n=length) / length  # at every lag
+        largest = max(largest, float(correlations.abs().max()))
+    # 29 million of them, each nearly N(0, 1/length): 7 deviations have probability 10⁻⁴.
+    assert largest < 7 / length**0.5
+
+
 @pytest.mark.parametrize("seed", [-1, 1001])
 def test_a_seed_whose_streams_would_collide_is_refused(seed):
     with pytest.raises(InputError, match=f"^seed: got {seed}, expected 0 … 1000"):
