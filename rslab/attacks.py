@@ -9,7 +9,8 @@ What is attacked is decided by the callable alone:
 
 Every attack returns a detached tensor of images in [0, 1], never farther than ε
 from the originals in the stated norm; PGD and DDN keep the best of all iterates.
-Distances are in [0, 1] pixel units. Images are `(B, C, H, W)`, labels `(B,)`.
+Distances are in [0, 1] pixel units. Images are `(B, C, H, W)`, labels `(B,)`; ε is
+a number, or a tensor `(B,)` of one an image.
 """
 
 from collections.abc import Callable
@@ -65,7 +66,12 @@ def _unit(gradient: Tensor) -> Tensor:
     return gradient / _norm(gradient, "l2").clamp_min(1e-30)
 
 
-def project(x: Tensor, delta: Tensor, epsilon: float, norm: str = "l2") -> Tensor:
+def _each(epsilon: float | Tensor, x: Tensor) -> float | Tensor:
+    """A number as it is; one ε an image (B,) → (B, 1, …), to broadcast."""
+    return epsilon.to(x).view(-1, *[1] * (x.dim() - 1)) if isinstance(epsilon, Tensor) else epsilon
+
+
+def project(x: Tensor, delta: Tensor, epsilon: float | Tensor, norm: str = "l2") -> Tensor:
     """The perturbed images x + δ, brought into the ε-ball and into [0, 1].
 
     First the box, then the ball: scaling moves every pixel towards x, so that none can
@@ -73,30 +79,29 @@ def project(x: Tensor, delta: Tensor, epsilon: float, norm: str = "l2") -> Tenso
     ball is smaller by one part in a million than asked, the room that float32
     rounding of x + δ needs; the last clamp is for rounding too.
     """
-    radius = epsilon * (1 - 1e-6)
+    radius = _each(epsilon, x) * (1 - 1e-6)
     delta = (x + delta).clamp(0.0, 1.0) - x
     if norm == "l2":
         delta = delta * (radius / _norm(delta, norm).clamp_min(1e-30)).clamp_max(1.0)
     else:
-        delta = delta.clamp(-radius, radius)
+        delta = delta.clamp_max(radius).clamp_min(-radius)
     return (x + delta).clamp(0.0, 1.0)
 
 
-def _within(x: Tensor, adversarial: Tensor, epsilon: float, norm: str) -> Tensor:
+def _within(x: Tensor, adversarial: Tensor, epsilon: float | Tensor, norm: str) -> Tensor:
     """The images themselves where rounding still left one beyond ε (ε near float32's resolution)."""
-    beyond = _norm(adversarial.double() - x.double(), norm) > epsilon
+    beyond = _norm(adversarial.double() - x.double(), norm) > _each(epsilon, x.double())
     return torch.where(beyond, x, adversarial)
 
 
-def _random_start(x: Tensor, epsilon: float, norm: str, generator) -> Tensor:
+def _random_start(x: Tensor, epsilon: float | Tensor, norm: str, generator) -> Tensor:
     """A perturbation drawn uniformly from the ε-ball."""
     if norm == "linf":
         uniform = torch.rand(x.shape, dtype=x.dtype, device=x.device, generator=generator)
-        return (2 * uniform - 1) * epsilon
+        return (2 * uniform - 1) * _each(epsilon, x)
     direction = _unit(torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator))
     uniform = torch.rand(len(x), dtype=x.dtype, device=x.device, generator=generator)
-    length = epsilon * uniform ** (1 / x[0].numel())
-    return direction * length.view(-1, *[1] * (x.dim() - 1))
+    return direction * (_each(epsilon, x) * _each(uniform ** (1 / x[0].numel()), x))
 
 
 def _loss_and_gradient(log_probs, x: Tensor, y: Tensor, objective: Objective, sign: float):
@@ -108,9 +113,12 @@ def _loss_and_gradient(log_probs, x: Tensor, y: Tensor, objective: Objective, si
     return loss.detach(), gradient
 
 
-def _check(x: Tensor, y: Tensor, epsilon: float, steps: int, norm: str) -> None:
+def _check(x: Tensor, y: Tensor, epsilon: float | Tensor, steps: int, norm: str) -> None:
     check_choice("norm", norm, NORMS)
-    check_at_least("epsilon", epsilon, 0)
+    if isinstance(epsilon, Tensor) and epsilon.shape != x.shape[:1]:
+        raise InputError(f"epsilon: got shape {tuple(epsilon.shape)}, expected a number or ({len(x)},).")
+    for value in epsilon.tolist() if isinstance(epsilon, Tensor) else (epsilon,):
+        check_at_least("epsilon", value, 0)
     check_at_least("steps", steps, 1)
     if y.shape != x.shape[:1]:
         raise InputError(f"labels: got shape {tuple(y.shape)}, expected ({len(x)},).")
@@ -120,7 +128,7 @@ def pgd(
     log_probs: Callable[[Tensor], Tensor],
     x: Tensor,
     y: Tensor,
-    epsilon: float,
+    epsilon: float | Tensor,
     *,
     steps: int = 20,
     step_size: float | None = None,
@@ -147,7 +155,7 @@ def pgd(
     check_choice("keep", keep, ("best", "last"))
     if keep == "last" and restarts > 1:
         raise InputError(f"keep: got 'last' with {restarts} restarts, expected 'best' to choose among them.")
-    step = 2.5 * epsilon / steps if step_size is None else step_size
+    step = 2.5 * _each(epsilon, x) / steps if step_size is None else step_size
     sign = -1.0 if targeted else 1.0
     wide = [-1, *[1] * (x.dim() - 1)]
     best, best_loss = x.detach(), torch.full((len(x),), -torch.inf, device=x.device)
@@ -180,7 +188,7 @@ def fgsm(
     log_probs: Callable[[Tensor], Tensor],
     x: Tensor,
     y: Tensor,
-    epsilon: float,
+    epsilon: float | Tensor,
     *,
     norm: str = "linf",
     objective: Objective = cross_entropy,
@@ -194,14 +202,14 @@ def fgsm(
     _check(x, y, epsilon, 1, norm)
     _, slope = _loss_and_gradient(log_probs, x, y, objective, -1.0 if targeted else 1.0)
     direction = slope.nan_to_num(0.0).sign() if norm == "linf" else _unit(slope)
-    return _within(x, project(x, epsilon * direction, epsilon, norm), epsilon, norm)
+    return _within(x, project(x, _each(epsilon, x) * direction, epsilon, norm), epsilon, norm)
 
 
 def ddn(
     log_probs: Callable[[Tensor], Tensor],
     x: Tensor,
     y: Tensor,
-    epsilon: float | None = None,
+    epsilon: float | Tensor | None = None,
     *,
     steps: int = 20,
     initial_norm: float = 1.0,
@@ -224,8 +232,8 @@ def ddn(
     check_open_unit("gamma", gamma)
     sign = -1.0 if targeted else 1.0
     wide = [-1, *[1] * (x.dim() - 1)]
-    cap = min(epsilon, box)
-    length = torch.full((len(x),), min(initial_norm, cap), device=x.device)  # (B,)
+    cap = epsilon.to(x).clamp_max(box) if isinstance(epsilon, Tensor) else min(epsilon, box)
+    length = torch.full((len(x),), initial_norm, dtype=x.dtype, device=x.device).clamp_max(cap)  # (B,)
     iterate, found = x.detach(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
     best, best_norm = iterate, torch.full_like(length, torch.inf)
     best_loss = torch.full_like(length, -torch.inf)

@@ -166,7 +166,9 @@ def test_no_attack_leaves_its_ball_or_the_box_on_1000_random_models():
             x = x.round()  # on the walls of the box
         model, classes = random_model(rng, x[0].numel())
         y = torch.tensor(rng.integers(0, classes, size))
-        epsilon, norm = float(10.0 ** rng.uniform(-8, 1)), str(rng.choice(["l2", "linf"]))
+        norm = str(rng.choice(["l2", "linf"]))
+        epsilon = torch.tensor(10.0 ** rng.uniform(-8, 1, size))  # float64, one an image …
+        epsilon = epsilon if rng.integers(2) else float(epsilon[0])  # … or one for all
         options = {"steps": int(rng.integers(1, 5)), "targeted": bool(rng.integers(2))}
         objective = {"objective": margin} if rng.integers(2) else {}
         random = {"random_start": bool(rng.integers(2)), "generator": generator_for("attack", 0, number)}
