@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: lab demo test soundness lint html clean
+.PHONY: lab demo test soundness lint html api clean
 
 lab: $(READY)
 	$(BIN)/rslab lab
@@ -28,6 +28,10 @@ lint: $(READY)
 # The course as web pages, in build/html.
 html: $(READY)
 	$(BIN)/python -m rslab.html build/html
+
+# The API reference, from the docstrings, in build/api.
+api: $(READY)
+	$(BIN)/pdoc --output-directory build/api rslab !rslab.notebook_startup
 
 clean:
 	rm -rf .venv

@@ -103,12 +103,13 @@ class BasicBlock(nn.Module):
 class CifarResNet(nn.Module):
     """He et al. 2016, section 4.2: depth 6k + 2 with 16, 32 and 64 channels, for 32×32 images.
 
-    `half` begins at half the resolution with twice the channels: as much arithmetic in fewer, larger products.
+    `width` channels in the first stage instead of 16 make a wide, shallow network (Zagoruyko and Komodakis 2016),
+    `half` begins at half the resolution: the same arithmetic in fewer, larger products.
     """
 
-    def __init__(self, depth: int, num_classes: int, channels: int = 3, *, half: bool = False):
+    def __init__(self, depth: int, num_classes: int, channels: int = 3, *, width: int = 16, half: bool = False):
         super().__init__()
-        blocks, width = (depth - 2) // 6, 32 if half else 16
+        blocks = (depth - 2) // 6
         kernel, stride = (4, 2) if half else (3, 1)
         self.conv1 = nn.Conv2d(channels, width, kernel, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -126,8 +127,8 @@ class CifarResNet(nn.Module):
         return nn.Sequential(first, *(BasicBlock(outputs, outputs, 1) for _ in range(blocks - 1)))
 
     def forward(self, x: Tensor) -> Tensor:
-        out = torch.relu(self.bn1(self.conv1(x)))  # (B, 16, 32, 32), or half: (B, 32, 16, 16)
-        out = self.layer3(self.layer2(self.layer1(out)))  # (B, 64, 8, 8), (B, 128, 4, 4)
+        out = torch.relu(self.bn1(self.conv1(x)))  # (B, width, 32, 32), or half: (B, width, 16, 16)
+        out = self.layer3(self.layer2(self.layer1(out)))  # (B, 4 width, 8, 8), (B, 4 width, 4, 4)
         return self.fc(out.mean((2, 3)))  # (B, K)
 
 
@@ -143,7 +144,8 @@ ARCHITECTURES = {
     "cnn": small_cnn,
     "strided-cnn": strided_cnn,
     "resnet20": lambda num_classes, channels: CifarResNet(20, num_classes, channels),
-    "resnet8-half": lambda num_classes, channels: CifarResNet(8, num_classes, channels, half=True),
+    "resnet8-half": lambda num_classes, channels: CifarResNet(8, num_classes, channels, width=32, half=True),
+    "resnet14-wide": lambda num_classes, channels: CifarResNet(14, num_classes, channels, width=64),
     "resnet110": lambda num_classes, channels: CifarResNet(110, num_classes, channels),
     "resnet50": _resnet50,
 }

@@ -11,7 +11,7 @@ from rslab.models import STATISTICS, build_model, count_parameters, fold_batchno
 SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 
 
-@pytest.mark.parametrize("arch", ["cnn", "strided-cnn", "resnet8-half", "resnet20"])
+@pytest.mark.parametrize("arch", ["cnn", "strided-cnn", "resnet8-half", "resnet14-wide", "resnet20"])
 @pytest.mark.parametrize("dataset", SHAPES)
 def test_images_become_logits(arch, dataset):
     model = build_model(arch, dataset, 10).eval()
@@ -48,6 +48,13 @@ def test_the_half_resolution_resnet_has_the_arithmetic_of_its_depth():
         module.register_forward_hook(lambda _, __, out, name=name: shapes.update({name: tuple(out.shape[1:])}))
     half.eval()(uniform(1, 3, 32, 32))
     assert [shapes[f"1.layer{k}"] for k in (1, 2, 3)] == [(32, 16, 16), (64, 8, 8), (128, 4, 4)]
+
+
+def test_the_wide_resnet_is_the_published_one_four_times_as_wide():
+    wide = build_model("resnet14-wide", "cifar10", 10)
+    convolutions = 9 * (3 * 64 + 4 * 64 * 64 + 64 * 128 + 3 * 128 * 128 + 128 * 256 + 3 * 256 * 256)
+    shortcuts, norms = 64 * 128 + 128 * 256, 2 * 5 * (64 + 128 + 256)
+    assert count_parameters(wide) == convolutions + shortcuts + norms + 256 * 10 + 10
 
 
 @pytest.mark.parametrize("dataset", STATISTICS)
