@@ -94,13 +94,20 @@ def _within(x: Tensor, adversarial: Tensor, epsilon: float | Tensor, norm: str) 
     return torch.where(beyond, x, adversarial)
 
 
+def _drawn(random, shape, x: Tensor, generator) -> Tensor:
+    """random(shape), like x; `generator` is one for all images, or a list with one for each."""
+    if not isinstance(generator, list):
+        return random(shape, dtype=x.dtype, device=x.device, generator=generator)
+    return torch.cat([_drawn(random, (1, *shape[1:]), x, own) for own in generator])
+
+
 def _random_start(x: Tensor, epsilon: float | Tensor, norm: str, generator) -> Tensor:
     """A perturbation drawn uniformly from the ε-ball."""
     if norm == "linf":
-        uniform = torch.rand(x.shape, dtype=x.dtype, device=x.device, generator=generator)
+        uniform = _drawn(torch.rand, x.shape, x, generator)
         return (2 * uniform - 1) * _each(epsilon, x)
-    direction = _unit(torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator))
-    uniform = torch.rand(len(x), dtype=x.dtype, device=x.device, generator=generator)
+    direction = _unit(_drawn(torch.randn, x.shape, x, generator))
+    uniform = _drawn(torch.rand, (len(x),), x, generator)
     return direction * (_each(epsilon, x) * _each(uniform ** (1 / x[0].numel()), x))
 
 
@@ -139,7 +146,7 @@ def pgd(
     restarts: int = 1,
     keep: str = "best",
     gradient: Callable | None = None,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | list[torch.Generator] | None = None,
 ) -> Tensor:
     """Projected gradient ascent on the loss inside the ε-ball (Madry et al. 2018).
 

@@ -15,7 +15,8 @@ import torch
 from rslab import attacks, bounds
 from rslab.config import TrainConfig
 from rslab.errors import check_choice, check_positive
-from rslab.losses import Step, frozen, smoothadv_loss
+from rslab.inference import InferenceNetwork
+from rslab.losses import Step, smoothadv_loss
 from rslab.models import build_model, fold_batchnorm
 from rslab.records import RESULTS
 from rslab.sequential import SequentialPlan, oracle_votes, simulate
@@ -120,10 +121,10 @@ def _reference_pgd(model, x, y, noise, epsilon, steps):
 def _attack(model, images, steps=2, m=4):
     y = torch.arange(len(images), device=images.device) % 10
     noise = torch.randn(m, *images.shape, device=images.device) * 0.25
+    network = InferenceNetwork(model)
 
     def ours():
-        with frozen(model):
-            attacks.pgd(lambda z: log_mean_probs(model, z, noise), images, y, 0.5, steps=steps, keep="last")
+        attacks.pgd(lambda z: log_mean_probs(network, z, noise), images, y, 0.5, steps=steps, keep="last")
 
     return lambda: _reference_pgd(model, images, y, noise, 0.5, steps), ours, len(images) * m * steps
 

@@ -13,7 +13,7 @@ import typer
 from rslab import commands, distributed
 from rslab.commands import Device, bar, finish
 from rslab.config import ATTACKS, METHODS, OUTER_LOSSES, SCHEDULES, TrainConfig
-from rslab.devices import choose_device
+from rslab.devices import choose_device, choose_precision
 from rslab.errors import InputError, WorkError
 
 app = typer.Typer(
@@ -30,6 +30,8 @@ Skip = Annotated[int, typer.Option(help="Take every SKIP-th test image")]
 Max = Annotated[int | None, typer.Option(help="Take at most MAX images, after --skip")]
 Sampler = Annotated[str, typer.Option(help="Noise: float, or grid (sound in floating point, 8-bit images)")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run or log")]
+PRECISION = "auto is the fastest that the device runs natively, bfloat16 or float32"
+Precision = Annotated[str, typer.Option(help="Of the network; logs record it: " + PRECISION)]
 DEFAULT = TrainConfig()
 
 
@@ -130,6 +132,7 @@ def train(
     schedule: Annotated[str, typer.Option(help=f"Learning rate: {', '.join(SCHEDULES)}")] = DEFAULT.schedule,
     momentum: Annotated[float, typer.Option(help="Nesterov momentum")] = DEFAULT.momentum,
     weight_decay: Annotated[float, typer.Option(help="l2 penalty on the weights")] = DEFAULT.weight_decay,
+    precision: Annotated[str, typer.Option(help="float32, bfloat16 or auto: " + PRECISION)] = DEFAULT.precision,
     augment: Annotated[bool, typer.Option("--augment", help="Random crop and flip")] = False,
     seed: Seed = DEFAULT.seed,
     pretrained: Annotated[str | None, typer.Option(help="Run folder whose weights to start from")] = None,
@@ -141,6 +144,8 @@ def train(
     resume: Resume = False,
 ):
     """Train a classifier; by --method, from no noise at all to SmoothAdv."""
+    if precision == "auto":
+        precision = choose_precision(precision, choose_device(device))
     chosen = locals()
     config = TrainConfig(**{field.name: chosen[field.name] for field in fields(TrainConfig)})
     from rslab import training
@@ -169,6 +174,8 @@ def certify(
     max: Max = None,
     seed: Seed = 0,
     batch_size: Annotated[int | None, typer.Option(help="Noisy images at a time (default: by size)")] = None,
+    precision: Precision = "auto",
+    compile: Annotated[bool, typer.Option("--compile", help="torch.compile the network: for long runs")] = False,
     dataset: Annotated[str | None, typer.Option(help="Another data set than the run's own")] = None,
     normalization: Annotated[str, typer.Option(help="Checkpoint's first layer: auto, standard or center")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Log to write (default RUN/certify.tsv)")] = None,
@@ -185,6 +192,7 @@ def certify(
     settings = runs.CertifySettings(
         sigma=_sigma(sigma, trained_sigma), n0=n0, n=n, alpha=alpha, bound="sequential" if sequential else bound,
         radii=radii, seed=seed, skip=skip, max=max, batch_size=batch_size, sampler=sampler,
+        precision=precision, compile=compile,
     )  # fmt: skip
     if trained_sigma is not None and trained_sigma != settings.sigma:
         print(f"Note: σ = {settings.sigma:g} here, {trained_sigma:g} in training.", file=sys.stderr)
@@ -221,6 +229,8 @@ def attack(
     skip: Skip = 1,
     max: Max = None,
     seed: Seed = 0,
+    batch: Annotated[int | None, typer.Option(help="Images attacked at a time (default: by size and m)")] = None,
+    precision: Precision = "auto",
     dataset: Annotated[str | None, typer.Option(help="Another data set than the run's own")] = None,
     normalization: Annotated[str, typer.Option(help="Checkpoint's first layer: auto, standard or center")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Log to write (default RUN/attack.tsv)")] = None,
@@ -235,6 +245,7 @@ def attack(
         sigma=_sigma(sigma, trained_sigma), attack=attack, objective=objective, loss=loss, norm=norm, epsilon=epsilon,
         steps=steps, step_size=step_size, restarts=restarts, samples=samples, stein=stein, target=target_class,
         n=n, alpha=alpha, skip=skip, max=max, seed=seed, sampler=sampler,
+        batch=batch, precision=precision,
     )  # fmt: skip
     source = None if transfer is None else records.load_run(transfer)[0]
     log = _log_path(out, folder, "attack.tsv")

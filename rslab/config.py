@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass, fields
 
+from rslab.devices import PRECISIONS
 from rslab.errors import InputError, check_at_least, check_choice, check_positive, check_seed
 
 # What each method does to an image x before the cross-entropy. δ ~ N(0, σ²I).
@@ -53,6 +54,7 @@ class TrainConfig:
     schedule: str = "one-cycle"  # one-cycle: up over a fifth of the run, then down to 0; step: ÷10 at ⅓ and ⅔
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    precision: str = "float32"  # or bfloat16: of the network, in attack and update; the weights stay float32
     augment: bool = False  # random crop (4 pixels of padding) and horizontal flip
     seed: int = 0
     # more data
@@ -68,6 +70,7 @@ class TrainConfig:
         check_choice("norm", self.norm, ("l2", "linf"))
         check_choice("outer", self.outer, OUTER_LOSSES)
         check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("precision", self.precision, PRECISIONS[1:])
         if self.method in NOISY:
             check_positive("sigma", self.sigma)
         check_at_least("epsilon", self.epsilon, 0)

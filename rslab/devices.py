@@ -1,7 +1,7 @@
-"""Which device the work runs on."""
+"""Which device the work runs on, and in which precision."""
 
 from rslab.distributed import world_told
-from rslab.errors import InputError
+from rslab.errors import InputError, check_choice
 
 
 def choose_device(name: str) -> str:
@@ -27,3 +27,34 @@ def choose_device(name: str) -> str:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device: got {name!r}, expected one of the {torch.cuda.device_count()} CUDA devices here.")
     return name
+
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def choose_precision(name: str, device: str) -> str:
+    """The arithmetic that `--precision NAME` means on `device`: "auto" is the fastest that runs there natively.
+
+    `InputError` for one that the device lacks: emulated, it would be slower than float32. On CUDA, "float32"
+    also turns off TF32, which keeps 10 of its 23 bits: a log that says float32 must mean it.
+    """
+    import torch
+
+    check_choice("precision", name, PRECISIONS)
+    native = has_bfloat16(device)
+    if name == "bfloat16" and not native:
+        raise InputError(f"precision: got 'bfloat16', expected 'float32' or 'auto': {device} has no bfloat16 units.")
+    if torch.device(device).type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+    return ("bfloat16" if native else "float32") if name == "auto" else name
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether the device multiplies bfloat16 in hardware: CUDA from Ampere on, x86 with AVX512-BF16 or AMX."""
+    import torch
+
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # where torch.cpu lacks them: no
+    return any(getattr(torch.cpu, test, bool)() for test in tests)

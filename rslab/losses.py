@@ -6,7 +6,6 @@ it judged. `config.METHODS` says in a line what each computes.
 """
 
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from rslab import attacks
 from rslab.config import TrainConfig
+from rslab.inference import InferenceNetwork
 from rslab.smoothing import log_mean_probs, mean_log_probs
 
 
@@ -24,6 +24,13 @@ class Step:
     config: TrainConfig
     epsilon: float  # after warm-up
     generator: torch.Generator
+    _copy: InferenceNetwork | None = None  # of the model that is trained
+
+    def frozen(self, model: nn.Module) -> InferenceNetwork:
+        """f as the attack sees it: the model's weights of this step, without gradients, batch norm in eval mode."""
+        if self._copy is None or not self._copy.is_of(model):
+            self._copy = InferenceNetwork(model, self.config.precision)
+        return self._copy.follow()
 
     def noise(self, x: Tensor, samples: int) -> Tensor:
         """δ₁ … δ_m ~ N(0, σ²I): (m, B, C, H, W)."""
@@ -50,17 +57,6 @@ class Step:
             keep="last",
             generator=self.generator,
         )
-
-
-@contextmanager
-def frozen(model: nn.Module):
-    """For the attack: batch norm in eval mode and no gradients for the weights."""
-    training = model.training
-    model.eval().requires_grad_(False)
-    try:
-        yield model
-    finally:
-        model.train(training).requires_grad_(True)
 
 
 def _nll(log_probs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,8 +96,7 @@ def consistency_loss(model, x, y, step):
 
 def adversarial_loss(model, x, y, step):
     """min–max training of f; `clean` mixes in the loss on the images themselves."""
-    with frozen(model):
-        adversarial = step.attack(model, x, y)
+    adversarial = step.attack(step.frozen(model), x, y)
     loss, scores = _nll(model(adversarial).log_softmax(1), y)
     if step.config.clean:
         loss = (1 - step.config.clean) * loss + step.config.clean * _nll(model(x).log_softmax(1), y)[0]
@@ -117,8 +112,7 @@ def combine1_loss(model, x, y, step):
 
 def combine2_loss(model, x, y, step):
     """(2): first the adversarial example of f, then the noise."""
-    with frozen(model):
-        adversarial = step.attack(model, x, y)
+    adversarial = step.attack(step.frozen(model), x, y)
     return gaussian_loss(model, adversarial, y, step)
 
 
@@ -131,8 +125,8 @@ def combine3_loss(model, x, y, step):
     m = step.config.samples
     noise = step.noise(x, m).flatten(0, 1)  # (m·B, C, H, W)
     copies, labels = x.repeat(m, 1, 1, 1), y.repeat(m)
-    with frozen(model):
-        adversarial = step.attack(lambda z: model(z + noise), copies, labels)
+    f = step.frozen(model)
+    adversarial = step.attack(lambda z: f(z + noise), copies, labels)
     loss, scores = _nll(model(adversarial + noise).log_softmax(1), labels)
     return loss.unflatten(0, (m, -1)).mean(0), scores.unflatten(0, (m, -1)).mean(0)
 
@@ -140,8 +134,8 @@ def combine3_loss(model, x, y, step):
 def _attack_under_noise(model, x, y, step, inner, outer):
     """Attack `inner`, then take the loss of `outer` there, both on the same m noise samples."""
     noise = step.noise(x, step.config.samples)
-    with frozen(model):
-        adversarial = step.attack(lambda z: inner(model, z, noise), x, y, attacks.negative_log_likelihood)
+    f = step.frozen(model)
+    adversarial = step.attack(lambda z: inner(f, z, noise), x, y, attacks.negative_log_likelihood)
     return _nll(outer(model, adversarial, noise), y)
 
 

@@ -40,7 +40,7 @@ CERTIFY_COLUMNS = ("idx", "label", "predict", "radius", "correct", "time")
 COUNT_COLUMNS = ("count_a", "n", "n0", "alpha")
 ATTACK_COLUMNS = ("idx", "label", "predict", "basePredict", "correct", "time")
 LOG_BYTES = 256 * 2**20  # no log of a data set is larger
-BEFORE = {"sampler": "float"}  # what settings that older logs lack were
+BEFORE = {"sampler": "float", "compile": False}  # what settings that older logs lack were
 
 # -- whole files -------------------------------------------------------------------------
 
@@ -337,7 +337,7 @@ def open_log(log: Path, columns: tuple[str, ...], settings: dict, resume: bool) 
         found = read_json(beside)
         for key in sorted(settings.keys() | found.keys()):
             ours, theirs = (values.get(key, BEFORE.get(key)) for values in (settings, found))
-            if ours != theirs and key not in ("max", "skip"):  # taking more images changes no row
+            if ours != theirs and key not in ("max", "skip", "batch"):  # these change no row
                 raise InputError(f"{key}: got {ours!r}, expected {theirs!r} as {log} began.")
     elif log.exists():
         raise InputError(f"out: got {log} without {beside.name} beside it, expected both, to resume.")

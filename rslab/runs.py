@@ -21,8 +21,10 @@ from rslab import attacks, records
 from rslab.bounds import BOUNDS
 from rslab.config import NOISY
 from rslab.data import LabeledImages, load_dataset
+from rslab.devices import PRECISIONS, choose_precision
 from rslab.errors import InputError, check_at_least, check_choice, check_open_unit, check_positive, check_seed
-from rslab.models import NORMALIZATIONS, fold_batchnorm
+from rslab.inference import CompiledNetwork, InferenceNetwork, can_compile
+from rslab.models import NORMALIZATIONS
 from rslab.randomness import generator_for
 from rslab.sampling import SAMPLERS, SLACK, noisy_copies, on_grid, whole_steps
 from rslab.sequential import SequentialPlan
@@ -46,12 +48,15 @@ class CertifySettings:
     max: int | None = None  # … and at most this many
     batch_size: int | None = None  # noisy images at a time (default: by size and device); orders the noise of a GPU
     sampler: str = "float"  # "grid": sound in floating point, for 8-bit images
+    precision: str = "auto"  # of the network: the fastest that the device runs natively; logs say which
+    compile: bool = False  # the network by torch.compile: seconds at first, faster after
 
     def __post_init__(self):
         check_positive("sigma", self.sigma)
         check_open_unit("alpha", self.alpha)
         check_choice("bound", self.bound, (*BOUNDS, "sequential"))
         check_choice("sampler", self.sampler, SAMPLERS)
+        check_choice("precision", self.precision, PRECISIONS)
         for name in ("n0", "n", "skip"):
             check_at_least(name, getattr(self, name), 1)
         if self.plan() is None and self.radii is not None:
@@ -94,10 +99,13 @@ class AttackSettings:
     max: int | None = None
     batch_size: int | None = None
     sampler: str = "float"  # of PREDICT; "grid" judges the attacked image moved onto the grid, towards the original
+    precision: str = "auto"  # of the networks, in attack and judgement
+    batch: int | None = None  # images attacked at a time (default: by size, m and device); changes rounding only
 
     def __post_init__(self):
         check_at_least("sigma", self.sigma, 0)
         check_choice("sampler", self.sampler, SAMPLERS)
+        check_choice("precision", self.precision, PRECISIONS)
         if self.sigma == 0 and self.objective != "base":
             raise InputError(f"objective: got {self.objective!r} with σ = 0, expected 'base': without noise G is F.")
         if self.sigma == 0 and self.sampler != "float":
@@ -123,8 +131,8 @@ class AttackSettings:
 
 
 def _check_optional_counts(settings: CertifySettings | AttackSettings) -> None:
-    for name in ("max", "batch_size"):
-        if getattr(settings, name) is not None:
+    for name in ("max", "batch_size", "batch"):
+        if getattr(settings, name, None) is not None:
             check_at_least(name, getattr(settings, name), 1)
 
 
@@ -180,14 +188,16 @@ def certify_dataset(
     Of several processes each yields the rows of its share (`shares`).
     """
     _check_classes(model, data, device)
-    settings = _with_batch_size(settings, data, device)
+    settings = _settled(settings, data, device, log, resume)
     columns = records.CERTIFY_COLUMNS + records.COUNT_COLUMNS
     described, plan = asdict(settings), settings.plan()
     described.pop("radii")
     described |= {"radii": list(plan.radii)} if plan else {}
     chosen = chosen_indices(len(data), settings.skip, settings.max)
     share = open_share(log, columns, described | _provenance(model, data, device), chosen, resume)
-    network = fold_batchnorm(model).to(device).to(memory_format=torch.channels_last)
+    network: nn.Module = InferenceNetwork(model, settings.precision)
+    if settings.compile:
+        network = CompiledNetwork(network, settings.batch_size or 1, data.shape, device)
     smoothed = SmoothedClassifier(network, data.num_classes, settings.sigma, settings.batch_size, settings.sampler)
     return share.during(_certified_rows(smoothed, data, settings, share, device))
 
@@ -236,43 +246,52 @@ def attack_dataset(
     _check_classes(model, data, device)
     if settings.target is not None and not 0 <= settings.target < data.num_classes:
         raise InputError(f"target: got {settings.target}, expected a class 0 … {data.num_classes - 1}.")
-    settings = _with_batch_size(settings, data, device)
+    settings = _settled(settings, data, device, log, resume)
     provenance = _provenance(model, data, device)
     if source is not None:
         _check_classes(source, data, device)
         provenance["source_weights"] = _provenance(source, data, device)["weights"]
     chosen = chosen_indices(len(data), settings.skip, settings.max)
     share = open_share(log, records.ATTACK_COLUMNS, asdict(settings) | provenance, chosen, resume)
-    model = model.to(device).eval().requires_grad_(False)
-    attacked = (source or model).to(device).eval().requires_grad_(False)
-    network = fold_batchnorm(model).to(memory_format=torch.channels_last)
+    network = InferenceNetwork(model, settings.precision)
+    attacked = network if source is None else InferenceNetwork(source, settings.precision)
     smoothed = None
     if settings.sigma > 0:
         smoothed = SmoothedClassifier(network, data.num_classes, settings.sigma, settings.batch_size, settings.sampler)
-    return share.during(_attacked_rows(smoothed, model, attacked, data, settings, share, device))
+    return share.during(_attacked_rows(smoothed, network, attacked, data, settings, share, device))
 
 
-def _attacked_rows(smoothed, model, attacked, data, settings: AttackSettings, share, device) -> Iterator[tuple]:
-    for index in share.todo:
+def _attacked_rows(smoothed, network, attacked, data, settings: AttackSettings, share, device) -> Iterator[tuple]:
+    size = settings.batch or 1
+    for indices in (share.todo[start : start + size] for start in range(0, len(share.todo), size)):
         began = time.perf_counter()
-        x, y = data.images[index : index + 1].to(device), data.labels[index : index + 1].to(device)
-        adversarial = attack_batch(attacked, x, y, settings, generator_for("attack", settings.seed, index, device))
+        x, y = data.images[indices].to(device), data.labels[indices].to(device)
+        generators = [generator_for("attack", settings.seed, index, device) for index in indices]
+        adversarial = attack_batch(attacked, x, y, settings, generators)
         if settings.sampler == "grid":
             adversarial = on_grid(x, adversarial)
-        predict = base = int(model(adversarial).argmax(1))
-        if smoothed is not None:
-            generator = generator_for("predict", settings.seed, index, device)
-            predict = smoothed.predict(adversarial[0], settings.n, settings.alpha, generator=generator).prediction
-        took = timedelta(seconds=time.perf_counter() - began)
-        row = (index, int(y), predict, base, int(predict == int(y)), took)
-        share.append(row)
-        yield row
+        with torch.inference_mode():
+            bases = network(adversarial).argmax(1).tolist()
+        attacking = (time.perf_counter() - began) / len(indices)
+        for index, image, label, base in zip(indices, adversarial, y.tolist(), bases, strict=True):
+            began, predict = time.perf_counter(), base
+            if smoothed is not None:
+                generator = generator_for("predict", settings.seed, index, device)
+                predict = smoothed.predict(image, settings.n, settings.alpha, generator=generator).prediction
+            took = timedelta(seconds=attacking + time.perf_counter() - began)
+            row = (index, label, predict, base, int(predict == label), took)
+            share.append(row)
+            yield row
 
 
-def attack_batch(model, x: Tensor, y: Tensor, settings: AttackSettings, generator: torch.Generator) -> Tensor:
-    """The attack that `settings` describe on images (B, C, H, W) with labels (B,), noise fixed for all steps."""
+def attack_batch(model, x: Tensor, y: Tensor, settings: AttackSettings, generators: list[torch.Generator]) -> Tensor:
+    """The attack that `settings` describe on images (B, C, H, W) with labels (B,), noise fixed for all steps.
+
+    Each image has a generator of its own, so that what it suffers does not depend on its neighbours.
+    """
     s = settings
-    noise = torch.randn(s.samples, *x.shape, device=x.device, generator=generator) * s.sigma
+    shape = (s.samples, 1, *x.shape[1:])
+    noise = torch.cat([torch.randn(shape, device=x.device, generator=g) for g in generators], 1) * s.sigma
     log_probs = {
         "base": model,
         "naive": lambda z: mean_log_probs(model, z, noise),
@@ -300,7 +319,7 @@ def attack_batch(model, x: Tensor, y: Tensor, settings: AttackSettings, generato
         targeted=targeted,
         restarts=s.restarts,
         gradient=attacks.stein_gradients(model, noise, s.sigma) if s.stein else None,
-        generator=generator,
+        generator=generators,
     )
 
 
@@ -308,12 +327,22 @@ def _plain_number(count: float) -> int | float:
     return int(count) if float(count).is_integer() else float(count)
 
 
-def _with_batch_size(settings, data: LabeledImages, device: str):
+def _settled(settings, data: LabeledImages, device: str, log: Path, resume: bool):
+    """The settings with what was left open decided: as the log began that is resumed, or else by the device."""
+    if resume and (beside := Path(log).with_suffix(".json")).exists():
+        begun = records.read_json(beside)
+        if settings.batch_size is None and isinstance(begun.get("batch_size"), int):
+            settings = replace(settings, batch_size=begun["batch_size"])
+        if settings.precision == "auto" and begun.get("precision") in PRECISIONS:
+            settings = replace(settings, precision=begun["precision"])
     if settings.sampler == "grid":  # refused here and not at some later image
         whole_steps(data.images)
         noisy_copies(settings.sampler, data.images[0], settings.sigma)
     size = settings.batch_size or default_batch_size(data.shape, torch.device(device).type)
-    return replace(settings, batch_size=size)
+    settings = replace(settings, batch_size=size, precision=choose_precision(settings.precision, device))
+    if isinstance(settings, AttackSettings):
+        return replace(settings, batch=settings.batch or max(1, size // settings.samples))
+    return replace(settings, compile=settings.compile and can_compile())
 
 
 def _check_classes(model: nn.Module, data: LabeledImages, device: str) -> None:
@@ -338,6 +367,5 @@ def _provenance(model: nn.Module, data: LabeledImages, device: str) -> dict:
         "dataset": data.name,
         "data_checksum": data.checksum,
         "weights": digest.hexdigest(),
-        "precision": "float32",
         "device": torch.device(device).type,
     }

@@ -212,11 +212,10 @@ class SmoothedClassifier:
 def default_batch_size(shape: tuple[int, ...], device: str) -> int:
     """Noisy images (C, H, W) at a time on "cpu" or "cuda": enough to keep it busy, few enough for its caches.
 
-    Measured on ResNet-20 and CIFAR-10: a CPU is a third slower at 1000 images than at 256,
-    where the activations of one layer still fit its memory allocator. A multiple of 16,
-    for which a CPU's generator gives the same noise however it is cut.
+    Measured on ResNet-20 and CIFAR-10 (`rslab bench cost`): at 128 images the activations of a layer
+    still fit a CPU's cache. A multiple of 16, for which its generator gives the same noise however it is cut.
     """
-    values = 256 * 3 * 32 * 32 if device == "cpu" else 4096 * 3 * 32 * 32
+    values = 128 * 3 * 32 * 32 if device == "cpu" else 4096 * 3 * 32 * 32
     return 16 * max(1, min(64 if device == "cpu" else 512, values // math.prod(shape) // 16))
 
 

@@ -16,7 +16,9 @@ from torch.nn.functional import pad
 from rslab import records
 from rslab.config import TrainConfig
 from rslab.data import DATASETS, LabeledImages, load_dataset
+from rslab.devices import choose_precision
 from rslab.errors import InputError, WorkError, check_at_least, check_choice
+from rslab.inference import InPrecision
 from rslab.losses import LOSSES, Step
 from rslab.models import build_model
 from rslab.randomness import generator_for
@@ -41,6 +43,7 @@ def train(
     `data` replaces the training split of `config.dataset`.
     """
     data = data or load_dataset(config.dataset, "train")
+    choose_precision(config.precision, device)
     # channels-last is the layout that convolutions run fastest in, on CPU and GPU alike
     model = _initial_model(config, data).to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
@@ -86,7 +89,7 @@ def _train_epoch(model, optimizer, training_set, config: TrainConfig, epoch: int
     generator = generator_for("train", config.seed, epoch, images.device)
     epsilon = config.epsilon * min(1.0, (epoch + 1) / max(config.warmup, 1))
     step = Step(config, epsilon, generator)
-    model.train()
+    network = InPrecision(model.train(), config.precision)
     totals = torch.zeros(2, device=images.device)
     batches = torch.randperm(len(labels), device=images.device, generator=generator).split(config.batch_size)
     if len(batches) > 1 and len(batches[-1]) < 2:
@@ -97,7 +100,7 @@ def _train_epoch(model, optimizer, training_set, config: TrainConfig, epoch: int
         x, y, weight = images[batch], labels[batch], weights[batch]
         if config.augment:
             x = crop_and_flip(x, generator)
-        loss, scores = LOSSES[config.method](model, x, y, step)
+        loss, scores = LOSSES[config.method](network, x, y, step)
         mean_loss = (loss * weight).sum() / weight.sum()
         optimizer.zero_grad(set_to_none=True)
         mean_loss.backward()

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from rslab import attacks
 from rslab.config import METHODS, TrainConfig
-from rslab.losses import LOSSES, Step, frozen
+from rslab.losses import LOSSES, Step
 from rslab.models import build_model
 
 SIGMA, EPSILON = 0.25, 0.2
@@ -187,16 +187,23 @@ def test_every_loss_reaches_all_weights_and_leaves_the_model_as_it_was(method):
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
-def test_the_attack_sees_batch_norm_in_eval_mode_and_frozen_restores():
-    network = build_model("cnn", "digits", 10).train()
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    with frozen(network) as inside:
+def test_the_attack_sees_the_weights_of_the_step_without_gradients_and_batch_norm_in_eval_mode():
+    network, x = build_model("cnn", "digits", 10).train(), uniform(4, 1, 8, 8)
+    step = Step(TrainConfig(), 0.5, torch.Generator())
+    for _ in range(2):  # the second time after the model has changed
+        with torch.no_grad():
+            network(normal(16, 1, 8, 8))  # moves the running statistics
+            for parameter in network.parameters():
+                parameter.add_(0.1 * normal(*parameter.shape, seed=parameter.numel()))
+        before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        inside = step.frozen(network)
         assert not any(module.training for module in inside.modules())
         assert not any(parameter.requires_grad for parameter in inside.parameters())
-        inside(uniform(4, 1, 8, 8))
-    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
-    assert all(module.training for module in network.modules())
-    assert all(parameter.requires_grad for parameter in network.parameters())
-    with pytest.raises(RuntimeError), frozen(network.eval()):
-        raise RuntimeError
-    assert not network.training and all(parameter.requires_grad for parameter in network.parameters())
+        scores = inside(x)
+        assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+        assert all(module.training for module in network.modules())
+        assert all(parameter.requires_grad for parameter in network.parameters())
+        expected = network.eval()(x)
+        network.train()
+        assert torch.allclose(scores, expected, atol=1e-5 * float(expected.detach().abs().max()))
+    assert step.frozen(build_model("cnn", "digits", 10)) is not inside

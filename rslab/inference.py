@@ -1,0 +1,149 @@
+"""Networks made fast for work that changes no weight: certification, prediction and attacks.
+
+The same function as the model up to rounding. What is done to it, and why:
+
+- batch norm becomes part of the convolution before it: one pass over the activations less a layer;
+- channels-last, the layout that convolutions run fastest in on CPU and GPU alike;
+- no gradient for the weights: an attack needs only the image's, for two thirds of the cost;
+- bfloat16 where the hardware multiplies it natively (`devices.choose_precision`). That is *another*
+  f, and a certificate is for the smoothed version of the f that took the votes: logs record the precision;
+- compiled, if asked: convolution, sum and ReLU in one pass. It takes seconds, so it pays in long runs.
+"""
+
+import copy
+import os
+import shutil
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from rslab.errors import WorkError
+from rslab.models import Normalize, fold_batchnorm
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class InferenceNetwork(nn.Module):
+    """A copy of `model` in eval mode with frozen weights: float32 images (B, C, H, W) → float32 logits (B, K).
+
+    Only the network computes in `precision`: noise, normalisation, softmax and losses stay float32.
+    """
+
+    def __init__(self, model: nn.Module, precision: str = "float32"):
+        super().__init__()
+        model = _unwrapped(model)
+        training = model.training
+        self.normalize: nn.Module = nn.Identity()
+        body: Any = model.eval()
+        if isinstance(model, nn.Sequential) and isinstance(model[0], Normalize):
+            self.normalize, body = copy.deepcopy(model[0]), model[1:]
+        network = fold_batchnorm(body)
+        self._sources = (
+            model,
+            body,
+            {} if network is body else _folded_pairs(body),
+        )  # a tuple: no submodules of this one
+        self.dtype = DTYPES[precision]
+        network = copy.deepcopy(body) if network is body else network
+        self.network = network.to(self.dtype).to(memory_format=torch.channels_last).requires_grad_(False)
+        self.eval()
+        model.train(training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of the images."""
+        x = self.normalize(x).to(self.dtype, memory_format=torch.channels_last)
+        return self.network(x).float()
+
+    def is_of(self, model: nn.Module) -> bool:
+        """Whether this is a copy of `model`."""
+        return self._sources[0] is _unwrapped(model)
+
+    @torch.no_grad()
+    def follow(self):
+        """Take over the weights that the model has by now: for attacks while it trains."""
+        _, body, batch_norms = self._sources
+        for name, ours in self.network.named_modules():
+            if any(ours.children()):
+                continue
+            theirs: Any = body.get_submodule(name)
+            state = theirs.state_dict()
+            if bn := batch_norms.get(name):
+                statistics = (bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias)
+                weight, bias = fuse_conv_bn_weights(theirs.weight, theirs.bias, *statistics)
+                state = {"weight": weight, "bias": bias}
+            ours.load_state_dict(state)
+        return self
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside what wraps it for several processes or for a precision."""
+    while isinstance(inside := getattr(model, "module", None), nn.Module):
+        model = inside
+    return model
+
+
+def _folded_pairs(body: nn.Module) -> dict[str, Any]:
+    """Name of a convolution → the batch norm that `fold_batchnorm` made part of it."""
+    modules: dict[Any, nn.Module] = dict(body.named_modules())
+    pairs = {}
+    for node in fx.symbolic_trace(body).graph.nodes:
+        if node.op == "call_module" and isinstance(modules[node.target], nn.BatchNorm2d):
+            before: Any = node.args[0]
+            if before.op == "call_module" and isinstance(modules[before.target], nn.Conv2d) and len(before.users) == 1:
+                pairs[before.target] = modules[node.target]
+    return pairs
+
+
+class InPrecision(nn.Module):
+    """`module` for training, whose convolutions and products run in `precision`; weights and logits stay float32."""
+
+    def __init__(self, module: nn.Module, precision: str):
+        super().__init__()
+        self.module, self.dtype = module, DTYPES[precision]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of the images, float32."""
+        with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self.module(x).float()
+
+
+# -- compiled ------------------------------------------------------------------------------
+
+
+def can_compile() -> bool:
+    """Whether the C++ compiler that torch.compile calls is there; if not, one sentence on stderr says so."""
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler) is None:
+        print(f"Note: --compile needs the C++ compiler {compiler}, which is not here: not compiled.", file=sys.stderr)
+        return False
+    return True
+
+
+class CompiledNetwork(nn.Module):
+    """`network` compiled for batches of `batch_size` images of `shape` (C, H, W) on `device`.
+
+    Smaller batches are filled up with zeros: each shape would be compiled anew, and all votes
+    are to come from one and the same program.
+    """
+
+    def __init__(self, network: nn.Module, batch_size: int, shape: tuple[int, ...], device: str):
+        super().__init__()
+        self.batch_size = batch_size
+        # freezing: weights become constants, laid out in advance as the convolutions want them
+        self.compiled = torch.compile(network, dynamic=False, options={"freezing": True})
+        try:
+            with torch.inference_mode():
+                self(torch.zeros(batch_size, *shape, device=device))
+        except Exception as error:  # the compiler's many kinds
+            reason = str(error).strip().split("\n")[0]
+            raise WorkError(f"--compile failed ({type(error).__name__}: {reason}); it works without.") from error
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of at most `batch_size` images."""
+        missing = self.batch_size - len(x)
+        if not missing:
+            return self.compiled(x)
+        return self.compiled(torch.cat((x, x.new_zeros(missing, *x.shape[1:]))))[: len(x)]
