@@ -101,8 +101,8 @@ def _drawn(random, shape, x: Tensor, generator) -> Tensor:
     return torch.cat([_drawn(random, (1, *shape[1:]), x, own) for own in generator])
 
 
-def _random_start(x: Tensor, epsilon: float | Tensor, norm: str, generator) -> Tensor:
-    """A perturbation drawn uniformly from the ε-ball."""
+def random_in_ball(x: Tensor, epsilon: float | Tensor, norm: str, generator) -> Tensor:
+    """A perturbation for each image of x (B, C, H, W), drawn uniformly from the ε-ball."""
     if norm == "linf":
         uniform = _drawn(torch.rand, x.shape, x, generator)
         return (2 * uniform - 1) * _each(epsilon, x)
@@ -143,6 +143,7 @@ def pgd(
     objective: Objective = cross_entropy,
     targeted: bool = False,
     random_start: bool = False,
+    start: Tensor | None = None,
     restarts: int = 1,
     keep: str = "best",
     gradient: Callable | None = None,
@@ -151,7 +152,8 @@ def pgd(
     """Projected gradient ascent on the loss inside the ε-ball (Madry et al. 2018).
 
     x^{t+1} = Π(x^t + η ∇L / ‖∇L‖₂) for ℓ2, Π(x^t + η sign ∇L) for ℓ∞, from x or
-    (`random_start`, and every restart but the first) a random point of the ball.
+    (`random_start`, and every restart but the first) a random point of the ball;
+    `start`: from x + start, a perturbation (B, C, H, W) of the caller's.
     `step_size` η defaults to 2.5 ε / steps; with several steps that reaches the
     boundary and moves along it. `targeted`: y is the class to reach and the loss
     is minimised. `keep="last"` returns the last iterate, as training does: it saves
@@ -167,10 +169,10 @@ def pgd(
     wide = [-1, *[1] * (x.dim() - 1)]
     best, best_loss = x.detach(), torch.full((len(x),), -torch.inf, device=x.device)
     for restart in range(restarts):
-        start = torch.zeros_like(x)
+        first = torch.zeros_like(x) if start is None else start
         if random_start or restart > 0:
-            start = _random_start(x, epsilon, norm, generator)
-        iterate = project(x, start, epsilon, norm).detach()
+            first = random_in_ball(x, epsilon, norm, generator)
+        iterate = project(x, first, epsilon, norm).detach()
         for t in range(steps + 1):
             if t < steps:
                 loss, slope = _loss_and_gradient(log_probs, iterate, y, objective, sign)

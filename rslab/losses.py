@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rslab import attacks
 from rslab.config import TrainConfig
+from rslab.distributed import Part
 from rslab.inference import InferenceNetwork
 from rslab.smoothing import log_mean_probs, mean_log_probs
 
@@ -24,6 +25,7 @@ class Step:
     config: TrainConfig
     epsilon: float  # after warm-up
     generator: torch.Generator
+    part: Part | None = None  # of the batch, which is this process's x; None: all of it
     _copy: InferenceNetwork | None = None  # of the model that is trained
 
     def frozen(self, model: nn.Module) -> InferenceNetwork:
@@ -33,8 +35,18 @@ class Step:
         return self._copy.follow()
 
     def noise(self, x: Tensor, samples: int) -> Tensor:
-        """δ₁ … δ_m ~ N(0, σ²I): (m, B, C, H, W)."""
-        return torch.randn(samples, *x.shape, device=x.device, generator=self.generator) * self.config.sigma
+        """δ₁ … δ_m ~ N(0, σ²I): (m, B, C, H, W); drawn for the whole batch, that all processes' generators agree."""
+        part = self.part or Part(0, len(x), len(x))
+        noise = torch.randn(samples, part.whole, *x.shape[1:], device=x.device, generator=self.generator)
+        return noise[:, part.slice] * self.config.sigma
+
+    def _random_start(self, x: Tensor) -> Tensor:
+        """A random point of the ε-ball for each of x (k·B, C, H, W), k copies of the batch; drawn as `noise` is."""
+        part = self.part or Part(0, len(x), len(x))
+        copies = len(x) // (part.stop - part.start)
+        whole = x.new_empty(copies * part.whole, *x.shape[1:])
+        start = attacks.random_in_ball(whole, self.epsilon, self.config.norm, self.generator)
+        return start.unflatten(0, (copies, part.whole))[:, part.slice].flatten(0, 1)
 
     def attack(self, log_probs, x: Tensor, y: Tensor, objective=attacks.cross_entropy) -> Tensor:
         """The adversarial images (B, C, H, W) of the configured attack on `log_probs`, at this epoch's ε."""
@@ -53,9 +65,8 @@ class Step:
             step_size=c.step_size,
             norm=c.norm,
             objective=objective,
-            random_start=c.random_start,
+            start=self._random_start(x) if c.random_start else None,
             keep="last",
-            generator=self.generator,
         )
 
 

@@ -17,10 +17,12 @@ from rslab import records
 from rslab.config import TrainConfig
 from rslab.data import DATASETS, LabeledImages, load_dataset
 from rslab.devices import choose_precision
+from rslab.distributed import agree, part_of, world
 from rslab.errors import InputError, WorkError, check_at_least, check_choice
 from rslab.inference import InPrecision
 from rslab.losses import LOSSES, Step
 from rslab.models import build_model
+from rslab.parallel import add_up, share_batch_norm, share_gradients, share_state
 from rslab.randomness import generator_for
 
 
@@ -41,11 +43,15 @@ def train(
     one CPU, as if it had never stopped: all randomness of epoch e comes from a generator
     seeded by (seed, e). Without `out`, read the model from the last record's `model`.
     `data` replaces the training split of `config.dataset`.
+
+    Of several processes (`parallel`) each trains on its part of every batch, and only the
+    first writes.
     """
     data = data or load_dataset(config.dataset, "train")
     choose_precision(config.precision, device)
     # channels-last is the layout that convolutions run fastest in, on CPU and GPU alike
     model = _initial_model(config, data).to(device).to(memory_format=torch.channels_last)
+    model = share_batch_norm(model, device)
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=config.lr,
@@ -54,15 +60,22 @@ def train(
         nesterov=config.momentum > 0,
     )
     training_set = tuple(tensor.to(device) for tensor in _training_set(config, data, device))
-    if out is None:
-        return _epochs(config, model, optimizer, training_set)
-    start, history, claim = _open_run(Path(out), config, data, model, optimizer, resume)
+    if (size := min(config.batch_size, len(training_set[1]))) < world().size:
+        raise InputError(f"processes: got {world().size} for {size} images a step, expected at most one an image.")
+    start, history, claim = 0, list[dict](), None
+    if out is not None and world().first:
+        start, history, claim = _open_run(Path(out), config, data, model, optimizer, resume)
+    agree((config, data.checksum, torch.device(device).type))
+    start = share_state(model, optimizer, start)
+    if out is None or claim is None:
+        return _epochs(config, model, optimizer, training_set, start)
     return claim.during(_recorded_epochs(config, model, optimizer, training_set, Path(out), start, history))
 
 
 def _epochs(config, model, optimizer, training_set, start: int = 0) -> Iterator[dict]:
+    network = share_gradients(model)
     for epoch in range(start, config.epochs):
-        record = _train_epoch(model, optimizer, training_set, config, epoch)
+        record = _train_epoch(network, optimizer, training_set, config, epoch)
         if not record["loss"] < float("inf"):
             raise WorkError(
                 f"loss: got {record['loss']} in epoch {epoch}, expected a finite number. "
@@ -86,28 +99,29 @@ def _recorded_epochs(config, model, optimizer, training_set, out: Path, start: i
 def _train_epoch(model, optimizer, training_set, config: TrainConfig, epoch: int) -> dict:
     began = time.perf_counter()
     images, labels, weights = training_set
-    generator = generator_for("train", config.seed, epoch, images.device)
+    generator = generator_for("train", config.seed, epoch, labels.device)
     epsilon = config.epsilon * min(1.0, (epoch + 1) / max(config.warmup, 1))
     step = Step(config, epsilon, generator)
     network = InPrecision(model.train(), config.precision)
-    totals = torch.zeros(2, device=images.device)
-    batches = torch.randperm(len(labels), device=images.device, generator=generator).split(config.batch_size)
-    if len(batches) > 1 and len(batches[-1]) < 2:
-        batches = batches[:-1]  # batch norm cannot be trained on a single image
+    totals = torch.zeros(2, device=labels.device)
+    batches = torch.randperm(len(labels), device=labels.device, generator=generator).split(config.batch_size)
+    if len(batches) > 1 and len(batches[-1]) < max(2, world().size):
+        batches = batches[:-1]  # batch norm cannot be trained on a single image, nor a process on none
     for number, batch in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = config.lr * _schedule(config.schedule, (epoch + number / len(batches)) / config.epochs)
-        x, y, weight = images[batch], labels[batch], weights[batch]
+        x, weight, part = images[batch], weights[batch], part_of(len(batch))
         if config.augment:
             x = crop_and_flip(x, generator)
+        x, y, step.part = x[part.slice], labels[batch][part.slice], part
         loss, scores = LOSSES[config.method](network, x, y, step)
-        mean_loss = (loss * weight).sum() / weight.sum()
+        share = (loss * weight[part.slice]).sum() / weight.sum()  # of the batch's mean loss
         optimizer.zero_grad(set_to_none=True)
-        mean_loss.backward()
+        (share * world().size).backward()  # the processes' gradients are averaged, and should be added up
         optimizer.step()
-        correct = (scores.argmax(1) == y).float().mean()
-        totals += torch.stack((mean_loss.detach(), correct)) * len(batch)
-    loss, accuracy = (totals / sum(map(len, batches))).tolist()
+        correct = (scores.argmax(1) == y).float().sum() / len(batch)
+        totals += torch.stack((share.detach(), correct)) * len(batch)
+    loss, accuracy = (add_up(totals) / sum(map(len, batches))).tolist()
     return {
         "epoch": epoch,
         "loss": loss,

@@ -9,11 +9,15 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import subset
+from train_methods import RUNS, train_all
 
 from rslab import distributed, records, runs
+from rslab.config import TrainConfig
 from rslab.devices import choose_device
 from rslab.errors import InputError, WorkError
+from rslab.training import read_history, train
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = runs.CertifySettings(sigma=0.25, n0=100, n=8000, batch_size=500, max=16)
@@ -22,7 +26,12 @@ CERTIFY = "--n 8000 --batch-size 500 --max 16 --device cpu".split()
 
 def torchrun(processes: int, *arguments, module: str = "rslab") -> subprocess.Popen:
     """`torchrun … -m -- rslab ARGUMENTS` on this machine, one thread a process."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command += ["-m", "--", module, *map(str, arguments)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -91,6 +100,60 @@ def test_more_processes_than_images_is_one_sentence(tmp_path, trained_run):
     assert code != 0
     assert said == ["rslab: processes: got 3 for 2 images, expected at most one an image."]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def trained_alone(tmp_path_factory, trained_run) -> Path:
+    folder = tmp_path_factory.mktemp("alone")
+    train_all(folder, str(trained_run))
+    return folder
+
+
+def test_three_processes_train_what_one_trains_by_every_method(tmp_path, trained_run, trained_alone):
+    code, _, said = finished(torchrun(3, tmp_path, trained_run, module="train_methods"))
+    assert (code, said) == (0, [])
+    for name in RUNS:
+        ours, theirs = records.load_tensors(tmp_path / name), records.load_tensors(trained_alone / name)
+        assert ours.keys() == theirs.keys()  # shared batch norm keeps names and shapes
+        for tensor in ours:
+            difference = float((ours[tensor].float() - theirs[tensor].float()).abs().max())
+            assert difference < 1e-5, (name, tensor, difference)
+
+
+TRAINED = {"method": "smoothadv", "steps": 1, "samples": 2, "batch_size": 324, "lr": 0.05, "epochs": 3}
+TRAIN = "train --method smoothadv --steps 1 --samples 2 --batch-size 324 --lr 0.05 --epochs 3 --device cpu".split()
+
+
+def test_two_processes_train_what_one_trains_and_anybody_loads_it(tmp_path):
+    code, out, said = finished(torchrun(2, *TRAIN, "--out", tmp_path / "two"))
+    assert (code, out.strip(), said) == (0, str(tmp_path / "two"), [])
+    assert {file.name for file in (tmp_path / "two").iterdir()} == {"config.json", "train.jsonl", "weights.safetensors"}
+    two, config = records.load_run(tmp_path / "two")
+    *_, record = train(config, tmp_path / "one")
+    one, _ = records.load_run(tmp_path / "one")
+    assert records.read_json(tmp_path / "one/config.json") == records.read_json(tmp_path / "two/config.json")
+    for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True):
+        assert torch.allclose(a.float(), b.float(), atol=1e-3)
+    said_by_two = read_history(tmp_path / "two")[-1]
+    assert said_by_two["loss"] == pytest.approx(record["loss"], abs=1e-3)
+    assert said_by_two["accuracy"] == pytest.approx(record["accuracy"], abs=3e-3)
+
+
+@pytest.mark.soundness
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_training_ends_with_a_sentence_and_is_resumed_by_three(tmp_path, killed):
+    many = [*TRAIN, "--epochs", 30]
+    *_, last = train(TrainConfig(**{**TRAINED, "epochs": 30}))
+    job = torchrun(2, *many, "--out", tmp_path / "run")
+    kill_when(job, killed, lambda: rows_in(tmp_path / "run/train.jsonl") >= 2)
+    code, _, said = finished(job)
+    assert code != 0 and said == [f"rslab: rank {1 - killed} of 2: {distributed.ENDED}"]
+    assert not (tmp_path / "run/weights.safetensors").exists()
+    code, _, said = finished(torchrun(3, *many, "--out", tmp_path / "run", "--resume"))
+    assert (code, said) == (0, [])
+    resumed = read_history(tmp_path / "run")
+    assert [record["epoch"] for record in resumed] == list(range(30))
+    assert resumed[-1]["loss"] == pytest.approx(last["loss"], abs=0.02)
 
 
 # -- without ---------------------------------------------------------------------------------
