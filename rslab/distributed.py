@@ -153,6 +153,7 @@ def _end(told: World, error: Exception) -> None:
                 raise
     if told.local_rank > 1:  # two on each machine speak, as the first may be the one that died
         sys.exit(_code(error))
+    print(file=sys.stderr)  # the bar of the process that died may stand on the line
     raise type(error)(f"rank {told.rank} of {told.size}: {error}") from error
 
 
