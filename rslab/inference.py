@@ -22,6 +22,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from rslab.errors import WorkError
 from rslab.models import Normalize, fold_batchnorm
+from rslab.parallel import on_its_own
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -34,7 +35,8 @@ class InferenceNetwork(nn.Module):
 
     def __init__(self, model: nn.Module, precision: str = "float32"):
         super().__init__()
-        model = _unwrapped(model)
+        source = _unwrapped(model)
+        model = on_its_own(source)
         training = model.training
         self.normalize: nn.Module = nn.Identity()
         body: Any = model.eval()
@@ -42,7 +44,7 @@ class InferenceNetwork(nn.Module):
             self.normalize, body = copy.deepcopy(model[0]), model[1:]
         network = fold_batchnorm(body)
         self._sources = (
-            model,
+            source,
             body,
             {} if network is body else _folded_pairs(body),
         )  # a tuple: no submodules of this one

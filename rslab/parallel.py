@@ -7,6 +7,7 @@ PyTorch has for CUDA alone, `SharedBatchNorm` on the CPU. On one process nothing
 One thing differs: a last batch of fewer images than processes is left out.
 """
 
+import copy
 import inspect
 from typing import Any
 
@@ -66,6 +67,24 @@ def share_batch_norm(model: nn.Module, device: str) -> nn.Module:
                 shared = SharedBatchNorm(child.num_features, child.eps, child.momentum).to(device)
                 shared.load_state_dict(child.state_dict())
                 setattr(module, name, shared)
+    return model
+
+
+def on_its_own(model: nn.Module) -> nn.Module:
+    """`model` with plain batch norms on the very same tensors, not copies, for work in which no other process joins."""
+    shared = (SharedBatchNorm, nn.SyncBatchNorm)
+    if not any(isinstance(module, shared) for module in model.modules()):
+        return model
+    tensors = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    model = copy.deepcopy(model, tensors)  # which it takes for copied already
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, shared):
+                plain = nn.BatchNorm2d(child.num_features, child.eps, child.momentum).train(child.training)
+                plain.weight, plain.bias = child.weight, child.bias
+                plain.running_mean, plain.running_var = child.running_mean, child.running_var
+                plain.num_batches_tracked = child.num_batches_tracked
+                setattr(module, name, plain)
     return model
 
 

@@ -28,7 +28,7 @@ def train_all(folder: Path, labeller: str) -> None:
     for name, options in RUNS.items():
         if "unlabelled" in options:
             options = {**options, "pseudo_labels": labeller}
-        *_, last = train(TrainConfig(epochs=2, batch_size=67, **options), data=data)
+        *_, last = train(TrainConfig(epochs=2, batch_size=67, seed=1, **options), data=data)
         if distributed.world().first:
             tensors = {**last["model"].state_dict(), "told": torch.tensor([last["loss"], last["accuracy"]])}
             records.save_weights(folder / name, tensors)
