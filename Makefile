@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: lab demo test soundness lint html api clean
+.PHONY: lab demo test bench soundness lint html api clean
 
 lab: $(READY)
 	$(BIN)/rslab lab
@@ -19,6 +19,10 @@ test: $(READY)
 # Long experiments on what a certificate promises; under an hour.
 soundness: $(READY)
 	$(BIN)/python -m pytest -m soundness
+
+# Ratios against the reference algorithms, and what work costs as it grows; about ten minutes on two cores.
+bench: $(READY)
+	$(BIN)/rslab bench
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,108 +1,203 @@
 """Our code against the plain reference algorithms, alternating in one process, as ratios.
 
 Machines are shared and noisy: only the ratio of neighbouring measurements says
-something. The references are what the published code does, written plainly.
+something. The references are what the published code does, written plainly; networks that
+add and rectify in place, as the published ones do, are on both sides.
 """
 
-import json
+import copy
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from rslab import attacks, bounds
+from rslab import attacks, bounds, costs
 from rslab.config import TrainConfig
+from rslab.devices import choose_precision
 from rslab.errors import check_choice, check_positive
-from rslab.inference import InferenceNetwork
+from rslab.inference import DTYPES, CompiledNetwork, InferenceNetwork, InPrecision, can_compile
 from rslab.losses import Step, smoothadv_loss
-from rslab.models import build_model, fold_batchnorm
+from rslab.models import build_model
 from rslab.records import RESULTS
 from rslab.sequential import SequentialPlan, oracle_votes, simulate
-from rslab.smoothing import SmoothedClassifier, log_mean_probs
+from rslab.smoothing import SmoothedClassifier, default_batch_size, log_mean_probs
 from rslab.tables import RADII
 
-SHAPES = {"cnn": ("digits", 1, 8), "resnet20": ("cifar10", 3, 32), "resnet110": ("cifar10", 3, 32)}
+SHAPES: dict[str, tuple[str, tuple[int, ...]]] = {
+    "cnn": ("digits", (1, 8, 8)),
+    "resnet20": ("cifar10", (3, 32, 32)),
+    "resnet110": ("cifar10", (3, 32, 32)),
+    "resnet50": ("imagenet", (3, 224, 224)),
+}
+# What `rslab bench` runs, in this order; one name runs its lines.
+PROGRAMME = (
+    ("certify", "resnet20"),
+    ("certify", "resnet110"),
+    ("compile", "resnet20"),
+    ("compile", "resnet110"),
+    ("attack", "resnet20"),
+    ("train", "resnet20"),
+    ("sequential", "resnet110"),
+    ("cost", "resnet20"),
+)
+DEFAULT_BATCH = 400  # of the published certify.py
 
 
-def measure(what: str, arch: str, seconds: float, device: str) -> dict:
-    """Alternate both implementations for about 2 · `seconds`; rates are noisy images a second."""
-    check_choice("what", what, (*BENCHMARKS, "sequential"))
-    check_choice("arch", arch, SHAPES)
+def programme(what: str | None, arch: str | None, seconds: float, device: str, precision: str) -> Iterator[dict]:
+    """Measure what `rslab bench [WHAT] [--arch ARCH]` asks for; yields each result as it is there."""
+    if what is not None:
+        check_choice("what", what, dict(PROGRAMME))
+    if arch is not None:
+        check_choice("arch", arch, SHAPES)
     check_positive("seconds", seconds)
+    precision = choose_precision(precision, device)
+    lines = [(name, arch or usual) for name, usual in PROGRAMME if what in (None, name)]
+    for name, network in dict.fromkeys(lines):
+        if name == "cost":
+            yield {"what": "cost", "device": device, "precision": precision} | costs.measure_costs(device, precision)
+        elif name != "compile" or can_compile():
+            yield measure(name, network, seconds, device, precision)
+
+
+def measure(what: str, arch: str, seconds: float, device: str, precision: str) -> dict:
+    """Alternate ours and the references for about 2 · `seconds`; rates are noisy images a second."""
     if what == "sequential":
-        return measure_sequential(arch, seconds, device)
-    dataset, channels, size = SHAPES[arch]
+        return measure_sequential(arch, seconds, device, precision)
+    dataset, shape = SHAPES[arch]
     torch.manual_seed(0)
     model = build_model(arch, dataset, 10).to(device).eval()
-    images = torch.rand(16, channels, size, size, device=device)
-    reference, ours, noisy_images = BENCHMARKS[what](model, images)
-    rates: dict[str, list[float]] = {"reference": [], "ours": []}
-    reference(), ours()  # allocate and warm up
+    images = torch.rand(16 if device == "cpu" else 256, *shape, device=device)
     began = time.perf_counter()
+    contenders: dict[str, Callable[[], int]] = BENCHMARKS[what](model, images, precision)
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    for call in contenders.values():
+        call()  # allocate and warm up
+    began, preparation = time.perf_counter(), time.perf_counter() - began
     while time.perf_counter() - began < 2 * seconds or len(rates["ours"]) < 3:
-        for name, call in (("reference", reference), ("ours", ours)):
-            rates[name].append(noisy_images / _seconds(call, device))
-    ratios = [b / a for a, b in zip(rates["reference"], rates["ours"], strict=True)]
-    return {
+        for name, call in contenders.items():
+            rates[name].append(_rate(call, device))
+    ours = rates.pop("ours")
+    per_second = statistics.median(ours)
+    found = {
         "what": what,
         "arch": arch,
         "device": device,
         "threads": torch.get_num_threads(),
-        "reference_per_second": statistics.median(rates["reference"]),
-        "ours_per_second": statistics.median(rates["ours"]),
-        "ratio": statistics.median(ratios),
-        "ratio_low": min(ratios),
-        "ratio_high": max(ratios),
-        "pairs": len(ratios),
+        "precision": precision,
+        "per_second": per_second,
+        "preparation_seconds": preparation,
+        "pairs": len(ours),
+        "references": {name: _ratio(ours, theirs) for name, theirs in rates.items()},
     }
+    if what in ("certify", "compile"):
+        peak, work = matrix_peak(device, precision), operations(model, images[:1])
+        found |= {"peak_flops": peak, "peak_share": work * per_second / peak}
+    return found
 
 
-def _seconds(call: Callable, device: str) -> float:
+def _rate(call: Callable[[], int], device: str) -> float:
     began = time.perf_counter()
-    call()
+    images = call()
     if device.startswith("cuda"):
         torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return images / (time.perf_counter() - began)
 
 
-def format_result(result: dict, as_json: bool) -> str:
-    """What `measure` found, as lines for a person or as JSON."""
-    if as_json:
-        return json.dumps(result)
-    if result["what"] == "sequential":
-        return _format_sequential(result)
-    return (
-        f"{result['what']}, {result['arch']} on {result['device']}: {result['ours_per_second']:,.0f} noisy images/s, "
-        f"reference {result['reference_per_second']:,.0f}/s, ratio {result['ratio']:.2f} "
-        f"({result['ratio_low']:.2f} to {result['ratio_high']:.2f} over {result['pairs']} pairs)"
-    )
+def _ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    median = statistics.median(theirs)
+    return {"per_second": median, "ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
 
 
-def _certify(model, images):
-    """Reference: core.py of Cohen et al. 2019 at its default batch of 400, counting in Python."""
-    n, sigma, x = 1000, 0.25, images[0]
+def matrix_peak(device: str, precision: str, size: int = 2048) -> float:
+    """Operations a second in a product of two large square matrices: the best of five."""
+    matrix = torch.randn(size, size, device=device, dtype=DTYPES[precision])
 
-    @torch.no_grad()
-    def reference():
-        counts, left = np.zeros(10, dtype=int), n
+    def product() -> int:
+        matrix @ matrix
+        return 2 * size**3
+
+    return max(_rate(product, device) for _ in range(6))
+
+
+def operations(model, image) -> int:
+    """Multiplications and additions of one forward pass."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(image)
+    return counter.get_total_flops()
+
+
+# -- ours and the references: each a call that returns how many noisy images it worked on ------
+
+
+def reference_votes(model, x, n: int, batch_size: int, sigma: float = 0.25) -> int:
+    """SAMPLEUNDERNOISE as core.py of Cohen et al. 2019 does it: float32, copies repeated, counts in Python."""
+    counts, left = np.zeros(10, dtype=int), n
+    with torch.no_grad():
         while left > 0:
-            size = min(400, left)
+            size = min(batch_size, left)
             left -= size
             batch = x.repeat((size, 1, 1, 1))
             votes = model(batch + torch.randn_like(batch) * sigma).argmax(1)
             for vote in votes.cpu().numpy():
                 counts[vote] += 1
+    return n
 
-    network = fold_batchnorm(model).to(memory_format=torch.channels_last)
-    smoothed = SmoothedClassifier(network, 10, sigma)
-    return reference, lambda: smoothed.sample_under_noise(x, n), n
+
+def _reference_loops(model, x) -> dict[str, Callable[[], int]]:
+    """At its default batch, and at the one of these at which this device runs it fastest."""
+    device, n = x.device.type, 256 if x.device.type == "cpu" else 8192
+
+    def rate(batch_size: int) -> float:
+        call = lambda: reference_votes(model, x, n, batch_size)  # noqa: E731
+        return max(_rate(call, device), _rate(call, device))
+
+    best = max((32, 64, 128) if device == "cpu" else (1024, 2048, 4096), key=rate)
+    return {
+        f"reference, batch {DEFAULT_BATCH}": lambda: reference_votes(model, x, DEFAULT_BATCH, DEFAULT_BATCH),
+        f"reference, its best batch {best}": lambda: reference_votes(model, x, n, best),
+    }
+
+
+def _certify(model, images, precision: str, compile: bool = False):
+    x = images[0]
+    batch_size = default_batch_size(x.shape, x.device.type)
+    network: torch.nn.Module = InferenceNetwork(model, precision)
+    if compile:
+        network = CompiledNetwork(network, batch_size, tuple(x.shape), str(x.device))
+    smoothed = SmoothedClassifier(network, 10, 0.25, batch_size)
+    ours = {"ours": lambda: int(smoothed.sample_under_noise(x, 4 * batch_size).sum())}
+    return _reference_loops(model, x) | ours
+
+
+def _compile(model, images, precision: str):
+    return _certify(model, images, precision, compile=True)
+
+
+def _sequential(model, images, precision: str):
+    """Votes in the rhythm of a sequential certification, looks and all; for a plan short enough to alternate."""
+    x = images[0]
+    batch_size = default_batch_size(x.shape, x.device.type)
+    network: torch.nn.Module = InferenceNetwork(model, precision)
+    if can_compile():
+        network = CompiledNetwork(network, batch_size, tuple(x.shape), str(x.device))
+    smoothed = SmoothedClassifier(network, 10, 0.25, batch_size)
+    plan = SequentialPlan.within_reach(0.25, RADII, 2000 if x.device.type == "cpu" else 20_000, 0.001)
+
+    def ours() -> int:
+        certificate = smoothed.certify_sequential(x, 100, plan)
+        return certificate.n0 + certificate.n
+
+    return _reference_loops(model, x) | {"ours": ours}
 
 
 def _reference_pgd(model, x, y, noise, epsilon, steps):
-    """PGD as published: weights keep their gradients, the copies are repeated by the caller's m."""
+    """PGD on G as published: weights frozen, eval mode, float32, the copies repeated."""
     m = len(noise)
+    model.eval().requires_grad_(False)
     delta = torch.zeros_like(x, requires_grad=True)
     for _ in range(steps):
         copies = (x + delta).repeat(m, 1, 1, 1) + noise.flatten(0, 1)
@@ -115,44 +210,53 @@ def _reference_pgd(model, x, y, noise, epsilon, steps):
             delta *= (epsilon / delta.flatten(1).norm(dim=1)).clamp_max(1)[:, None, None, None]
             delta.copy_((x + delta).clamp(0, 1) - x)
             delta.grad = None
+    model.requires_grad_(True)
     return (x + delta).detach()
 
 
-def _attack(model, images, steps=2, m=4):
+def _attack(model, images, precision: str, steps: int = 2, m: int = 4):
     y = torch.arange(len(images), device=images.device) % 10
     noise = torch.randn(m, *images.shape, device=images.device) * 0.25
-    network = InferenceNetwork(model)
+    network = InferenceNetwork(model, precision)
+    copies = len(images) * m * steps
 
-    def ours():
+    def reference() -> int:
+        _reference_pgd(model, images, y, noise, 0.5, steps)
+        return copies
+
+    def ours() -> int:
         attacks.pgd(lambda z: log_mean_probs(network, z, noise), images, y, 0.5, steps=steps, keep="last")
+        return copies
 
-    return lambda: _reference_pgd(model, images, y, noise, 0.5, steps), ours, len(images) * m * steps
+    return {"reference": reference, "ours": ours}
 
 
-def _train(model, images, steps=2, m=4):
+def _train(model, images, precision: str, steps: int = 2, m: int = 4):
     y = torch.arange(len(images), device=images.device) % 10
-    config = TrainConfig(method="smoothadv", steps=steps, samples=m, epsilon=0.5)
+    config = TrainConfig(method="smoothadv", steps=steps, samples=m, epsilon=0.5, precision=precision)
     step = Step(config, config.epsilon, torch.Generator(images.device).manual_seed(0))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
+    plain, trained = model, copy.deepcopy(model).to(memory_format=torch.channels_last)
 
-    def update(loss):
+    def update(network, loss) -> int:
+        optimizer = optimizers[network]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        return len(images) * m
 
-    def reference():
+    optimizers = {f: torch.optim.SGD(f.parameters(), lr=0.0, momentum=0.9) for f in (plain, trained)}
+
+    def reference() -> int:
         noise = torch.randn(m, *images.shape, device=images.device) * 0.25
-        model.eval()
-        adversarial = _reference_pgd(model, images, y, noise, 0.5, steps)
-        model.train()
+        adversarial = _reference_pgd(plain, images, y, noise, 0.5, steps)
         copies = adversarial.repeat(m, 1, 1, 1) + noise.flatten(0, 1)
-        update(torch.nn.functional.cross_entropy(model(copies), y.repeat(m)))
+        return update(plain, torch.nn.functional.cross_entropy(plain.train()(copies), y.repeat(m)))
 
-    def ours():
-        model.train()
-        update(smoothadv_loss(model, images, y, step)[0].mean())
+    def ours() -> int:
+        network = InPrecision(trained.train(), precision)
+        return update(trained, smoothadv_loss(network, images, y, step)[0].mean())
 
-    return reference, ours, len(images) * m
+    return {"reference": reference, "ours": ours}
 
 
 # -- fewer votes -----------------------------------------------------------------------------
@@ -180,7 +284,7 @@ def compare_votes(p_a: np.ndarray, sigma: float, n: int, alpha: float, rng: np.r
     return {"votes": float(votes.mean()), "floor": floor, "cells": int(passed.sum()), "cells_fixed": int(fixed)}
 
 
-def measure_sequential(arch: str, seconds: float, device: str, repetitions: int = 20) -> dict:
+def measure_sequential(arch: str, seconds: float, device: str, precision: str, repetitions: int = 20) -> dict:
     """On the p_A of the published models; and with the speed of a vote, both gains together."""
     n, alpha, rng = 100_000, 0.001, np.random.default_rng(0)
     rows = {}
@@ -192,9 +296,12 @@ def measure_sequential(arch: str, seconds: float, device: str, repetitions: int 
             "kept": row["cells"] / row["cells_fixed"],
         }
     votes = {m: statistics.mean(r["votes"] for k, r in rows.items() if k.startswith(m)) for m in METHODS_COMPARED}
-    speed = measure("certify", arch, seconds, device)
-    together = {m: speed["ratio"] * (100 + n) / (100 + votes[m]) for m in METHODS_COMPARED}
-    return {"what": "sequential", "n": n, "alpha": alpha, "rows": rows, "certify": speed, "together": together}
+    speed = measure("sequential votes", arch, seconds, device, precision)
+    together = {
+        reference: {m: found["ratio"] * (100 + n) / (100 + votes[m]) for m in METHODS_COMPARED}
+        for reference, found in speed["references"].items()
+    }
+    return {"what": "sequential", "n": n, "alpha": alpha, "rows": rows, "speed": speed, "together": together}
 
 
 METHODS_COMPARED = ("gaussian", "smoothadv")
@@ -218,10 +325,39 @@ def _format_sequential(result: dict) -> str:
                 f"{name:14}{row['votes']:7,.0f}{row['speed_up']:8.1f} ×{row['floor']:8,.0f}{row['over_floor']:14.2f} ×"
                 f"{row['kept']:12.2%}"
             )
-    lines.append(format_result(result["certify"], False))
-    gains = ", ".join(f"{value:.0f} × ({method})" for method, value in result["together"].items())
-    lines.append(f"Both gains together, an image against the reference's n votes: {gains}")
+    lines.append(format_result(result["speed"]))
+    for reference, gains in result["together"].items():
+        text = ", ".join(f"{value:.0f} × ({method})" for method, value in gains.items())
+        lines.append(f"    both gains together, an image against n votes of the {reference}: {text}")
     return "\n".join(lines)
 
 
-BENCHMARKS: dict[str, Callable] = {"certify": _certify, "attack": _attack, "train": _train}
+def format_result(result: dict) -> str:
+    """What `programme` found, as lines for a person."""
+    if result["what"] == "sequential":
+        return _format_sequential(result)
+    if result["what"] == "cost":
+        return costs.format_costs(result)
+    lines = [
+        f"{result['what']}, {result['arch']} on {result['device']}, {result['precision']}, "
+        f"{result['threads']} threads: {result['per_second']:,.0f} noisy images/s"
+    ]
+    if "peak_share" in result:
+        lines[0] += f", {result['peak_share']:.0%} of the matrix peak ({result['peak_flops'] / 1e9:,.0f} GFLOP/s)"
+    if result["what"] == "compile":
+        lines[0] += f"; prepared in {result['preparation_seconds']:.0f} s"
+    for name, found in result["references"].items():
+        lines.append(
+            f"    {found['ratio']:.2f} × the {name} ({found['per_second']:,.0f}/s), "
+            f"{found['low']:.2f} to {found['high']:.2f} over {result['pairs']} pairs"
+        )
+    return "\n".join(lines)
+
+
+BENCHMARKS: dict[str, Callable] = {
+    "certify": _certify,
+    "compile": _compile,
+    "attack": _attack,
+    "train": _train,
+    "sequential votes": _sequential,
+}

@@ -99,17 +99,23 @@ def reproduce(
 
 
 def bench(
-    what: Annotated[str, typer.Argument(help="certify, sequential, attack or train")],
-    arch: Annotated[str, typer.Option(help="cnn, strided-cnn, resnet20, resnet110")] = "resnet20",
+    what: Annotated[
+        str | None,
+        typer.Argument(metavar="[WHAT]", help="certify, compile, attack, train, sequential or cost (default: all)"),
+    ] = None,
+    arch: Annotated[str | None, typer.Option(help="cnn, resnet20, resnet110 or resnet50")] = None,
     seconds: Annotated[float, typer.Option(help="Time for each implementation")] = 10.0,
-    json: Annotated[bool, typer.Option("--json", help="Machine-readable")] = False,
+    precision: Annotated[str, typer.Option(help="Of ours: auto, float32 or bfloat16")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Machine-readable, a line a result")] = False,
     device: Device = "auto",
 ):
     """Time this implementation against the plain reference algorithm, in one process, as ratios."""
-    from rslab.benchmarks import format_result, measure
+    from json import dumps
 
-    result = measure(what, arch, seconds, choose_device(device))
-    print(format_result(result, json))
+    from rslab.benchmarks import format_result, programme
+
+    for result in programme(what, arch, seconds, choose_device(device), precision):
+        print(dumps(result) if json else format_result(result) + "\n", flush=True)
 
 
 def data(
