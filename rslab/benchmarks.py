@@ -38,6 +38,7 @@ PROGRAMME = (
     ("certify", "resnet110"),
     ("compile", "resnet20"),
     ("compile", "resnet110"),
+    ("sampler", "resnet20"),
     ("attack", "resnet20"),
     ("train", "resnet20"),
     ("sequential", "resnet110"),
@@ -192,6 +193,19 @@ def _sequential(model, images, precision: str):
         return certificate.n0 + certificate.n
 
     return _reference_loops(model, x) | {"ours": ours}
+
+
+def _sampler(model, images, precision: str):
+    """Noise on the grid, which the proof speaks of, against noise in float32."""
+    x = (images[0] * 255).round() / 255
+    batch_size = default_batch_size(x.shape, x.device.type)
+    network = InferenceNetwork(model, precision)
+
+    def votes(sampler: str) -> Callable[[], int]:
+        smoothed = SmoothedClassifier(network, 10, 0.25, batch_size, sampler)
+        return lambda: int(smoothed.sample_under_noise(x, 4 * batch_size).sum())
+
+    return {"noise in float32": votes("float"), "ours": votes("grid")}
 
 
 def _reference_pgd(model, x, y, noise, epsilon, steps):
@@ -357,6 +371,7 @@ def format_result(result: dict) -> str:
 BENCHMARKS: dict[str, Callable] = {
     "certify": _certify,
     "compile": _compile,
+    "sampler": _sampler,
     "attack": _attack,
     "train": _train,
     "sequential votes": _sequential,

@@ -101,7 +101,9 @@ def reproduce(
 def bench(
     what: Annotated[
         str | None,
-        typer.Argument(metavar="[WHAT]", help="certify, compile, attack, train, sequential or cost (default: all)"),
+        typer.Argument(
+            metavar="[WHAT]", help="certify, compile, sampler, attack, train, sequential or cost (default: all)"
+        ),
     ] = None,
     arch: Annotated[str | None, typer.Option(help="cnn, resnet20, resnet110 or resnet50")] = None,
     seconds: Annotated[float, typer.Option(help="Time for each implementation")] = 10.0,

@@ -60,6 +60,15 @@ def test_the_boundary_spends_at_most_alpha_and_one_more_miss_would_overspend(tak
     assert probability_of_passing(miss, taken, more) > alpha
 
 
+@pytest.mark.parametrize("n", [1, 2, 5, 60])
+@pytest.mark.parametrize("alpha", [0.6, 0.3, 0.001])
+def test_a_single_look_passes_where_the_exact_binomial_sum_says_from_no_miss_to_all(n, alpha):
+    for miss in (0.0, 0.01, 0.2, 0.5):
+        (limit,) = boundary(miss, (n,), alpha)
+        below = [sum(comb(n, k) * miss**k * (1 - miss) ** (n - k) for k in range(c + 1)) for c in range(n + 1)]
+        assert limit == sum(total <= alpha for total in below) - 1
+
+
 def test_a_smaller_p_a_only_delays_a_pass():
     taken = (10, 20, 40)
     limits = boundary(0.2, taken, 0.05)

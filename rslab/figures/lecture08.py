@@ -164,11 +164,6 @@ class LowBits:
         return torch.stack([(~multiple).float(), multiple.float()], dim=1)
 
 
-def rounded(f, grid: float):
-    """f behind a rounding of its input to multiples of `grid`, far coarser than float32's last bits."""
-    return lambda images: f((images / grid).round() * grid)
-
-
 @styled
 def precision_figure(rows: list[tuple[float, float, float]]) -> Figure:
     """`rows`: (distance to an image with another answer, radius certified in float32, p̲_A), nearest first."""

@@ -1,9 +1,10 @@
-"""Figures of results: certified accuracy against the radius."""
+"""Figures of results: certified accuracy against the radius, attacks against certificates."""
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
-from rslab.figures.style import COLORS, CYCLE, DASHES, method_of, new_figure, styled
+from rslab.figures.style import COLORS, CYCLE, DASHES, INK, method_of, new_figure, styled
 
 
 @styled
@@ -28,4 +29,20 @@ def certified_accuracy_figure(curves: dict[str, tuple[np.ndarray, np.ndarray]], 
     axes.set_xlim(left=0)
     if curves:
         axes.legend(loc="upper right")
+    return figure
+
+
+@styled
+def gap_figure(attacks: dict[str, pd.DataFrame]) -> Figure:
+    """Distance of the nearest successful attack against the certified radius, an image a dot; by run."""
+    figure, axes = new_figure(width=7.0, height=4.6)
+    largest = max(float(rows.radius.max()) for rows in attacks.values())
+    for number, (name, rows) in enumerate(attacks.items()):
+        found = rows[np.isfinite(rows.nearest)]
+        color, marker = CYCLE[number % len(CYCLE)], "os^vDP*"[number % 7]
+        axes.plot(found.radius, found.nearest, marker, color=color, markersize=4, alpha=0.6, label=name)
+    axes.plot([0, largest], [0, largest], color=INK, label="a certificate would be broken below")
+    axes.set(xlabel="certified radius (ℓ2)", ylabel="nearest successful attack (ℓ2)", xlim=(0, None), ylim=(0, None))
+    axes.set_title("attacks succeed only beyond the certificate")
+    axes.legend(loc="upper left")
     return figure
