@@ -107,7 +107,7 @@ def demo(
 @app.command()
 def train(
     out: Annotated[Path | None, typer.Option(help="Run folder (default runs/DATASET-ARCH-METHOD-σ)")] = None,
-    dataset: Annotated[str, typer.Option(help="digits, mnist, mnist8 or cifar10")] = DEFAULT.dataset,
+    dataset: Annotated[str, typer.Option(help="digits, mnist, mnist8, cifar10 or imagenet")] = DEFAULT.dataset,
     arch: Annotated[
         str, typer.Option(help="cnn, strided-cnn, resnet8-half, resnet14-wide, resnet20, resnet110 or resnet50")
     ] = DEFAULT.arch,

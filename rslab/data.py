@@ -1,4 +1,4 @@
-"""Images in [0, 1] with labels: embedded digits, MNIST (also at 8×8), CIFAR-10.
+"""Images in [0, 1] with labels: embedded digits, MNIST (also at 8×8), CIFAR-10, ImageNet's folder.
 
 Digits come with scikit-learn: real, offline, the default. MNIST and CIFAR-10 are
 read by torchvision from the folder that RSLAB_DATA names (default
@@ -10,11 +10,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rslab.errors import InputError, WorkError, check_choice
+from rslab.imagenet import FolderImages, read_folder
 
 SPLITS = ("train", "test")
 
@@ -29,14 +31,17 @@ MNIST_FILES = {
 
 @dataclass(frozen=True)
 class LabeledImages:
-    """A data set held in memory.
+    """A data set, held in memory but for ImageNet.
 
     images: float32 `(N, C, H, W)` in [0, 1]; labels: int64 `(N,)`;
     classes: the K class names; checksum: SHA-256 of images and labels.
+
+    ImageNet's images are `imagenet.FolderImages`: they have a tensor's length, shape, indices of
+    the first dimension and `to`, and are read from disk when indexed. Nothing else of a tensor.
     """
 
     name: str
-    images: Tensor
+    images: Any  # Tensor | FolderImages
     labels: Tensor
     classes: tuple[str, ...]
     checksum: str
@@ -61,12 +66,12 @@ class LabeledImages:
 
 
 def data_root() -> Path:
-    """The folder of MNIST and CIFAR-10: $RSLAB_DATA, else ~/.cache/rslab."""
+    """The folder of MNIST, CIFAR-10 and ImageNet: $RSLAB_DATA, else ~/.cache/rslab."""
     return Path(os.environ.get("RSLAB_DATA") or "~/.cache/rslab").expanduser()
 
 
 def load_dataset(name: str, split: str, *, download: bool = True) -> LabeledImages:
-    """The `train` or `test` split of `digits`, `mnist`, `mnist8` or `cifar10`.
+    """The `train` or `test` split of `digits`, `mnist`, `mnist8`, `cifar10` or `imagenet`.
 
     Raises `InputError` for an unknown name or split, `WorkError` when the files
     are neither in `data_root()` nor to be downloaded.
@@ -74,6 +79,8 @@ def load_dataset(name: str, split: str, *, download: bool = True) -> LabeledImag
     check_choice("dataset", name, DATASETS)
     check_choice("split", split, SPLITS)
     pixels, labels, classes = DATASETS[name](split, download)
+    if isinstance(pixels, FolderImages):
+        return LabeledImages(name, pixels, labels, tuple(classes), pixels.checksum)
     digest = hashlib.sha256(pixels.contiguous().numpy())
     digest.update(labels.contiguous().numpy())
     images = pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels
@@ -151,7 +158,18 @@ def _present_or_downloaded(title: str, read: Callable, fetch: Callable, download
     )
 
 
-DATASETS: dict[str, Callable] = {"digits": _digits, "mnist": _mnist, "mnist8": _mnist8, "cifar10": _cifar10}
+def _imagenet(split: str, download: bool):
+    """The folder imagenet/ with train/CLASS/*.JPEG and val/CLASS/*.JPEG; not for download."""
+    return read_folder(data_root() / "imagenet", split)
+
+
+DATASETS: dict[str, Callable] = {
+    "digits": _digits,
+    "mnist": _mnist,
+    "mnist8": _mnist8,
+    "cifar10": _cifar10,
+    "imagenet": _imagenet,
+}
 
 
 def check_images(images: Tensor, *, name: str = "images") -> Tensor:

@@ -336,7 +336,7 @@ def _settled(settings, data: LabeledImages, device: str, log: Path, resume: bool
         if settings.precision == "auto" and begun.get("precision") in PRECISIONS:
             settings = replace(settings, precision=begun["precision"])
     if settings.sampler == "grid":  # refused here and not at some later image
-        whole_steps(data.images)
+        whole_steps(data.images if isinstance(data.images, Tensor) else data.images[:1])  # files hold 8-bit levels
         noisy_copies(settings.sampler, data.images[0], settings.sigma)
     size = settings.batch_size or default_batch_size(data.shape, torch.device(device).type)
     settings = replace(settings, batch_size=size, precision=choose_precision(settings.precision, device))

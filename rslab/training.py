@@ -19,6 +19,7 @@ from rslab.data import DATASETS, LabeledImages, load_dataset
 from rslab.devices import choose_precision
 from rslab.distributed import agree, part_of, world
 from rslab.errors import InputError, WorkError, check_at_least, check_choice
+from rslab.imagenet import FolderImages, worker_count
 from rslab.inference import InPrecision
 from rslab.losses import LOSSES, Step
 from rslab.models import build_model
@@ -107,13 +108,12 @@ def _train_epoch(model, optimizer, training_set, config: TrainConfig, epoch: int
     batches = torch.randperm(len(labels), device=labels.device, generator=generator).split(config.batch_size)
     if len(batches) > 1 and len(batches[-1]) < max(2, world().size):
         batches = batches[:-1]  # batch norm cannot be trained on a single image, nor a process on none
-    for number, batch in enumerate(batches):
+    own_images = _own_images(images, batches, config, epoch, generator)
+    for number, (batch, x) in enumerate(zip(batches, own_images, strict=True)):
         for group in optimizer.param_groups:
             group["lr"] = config.lr * _schedule(config.schedule, (epoch + number / len(batches)) / config.epochs)
-        x, weight, part = images[batch], weights[batch], part_of(len(batch))
-        if config.augment:
-            x = crop_and_flip(x, generator)
-        x, y, step.part = x[part.slice], labels[batch][part.slice], part
+        weight, part = weights[batch], part_of(len(batch))
+        y, step.part = labels[batch][part.slice], part
         loss, scores = LOSSES[config.method](network, x, y, step)
         share = (loss * weight[part.slice]).sum() / weight.sum()  # of the batch's mean loss
         optimizer.zero_grad(set_to_none=True)
@@ -130,6 +130,18 @@ def _train_epoch(model, optimizer, training_set, config: TrainConfig, epoch: int
         "epsilon": epsilon,
         "seconds": round(time.perf_counter() - began, 3),
     }
+
+
+def _own_images(images, batches, config: TrainConfig, epoch: int, generator) -> Iterator[Tensor]:
+    """Of each batch of indices the images of this process's part, augmented."""
+    parts = [part_of(len(batch)).slice for batch in batches]
+    if isinstance(images, FolderImages):
+        own = [batch[part].tolist() for batch, part in zip(batches, parts, strict=True)]
+        yield from images.batches(own, (config.seed, epoch) if config.augment else None, worker_count())
+        return
+    for batch, part in zip(batches, parts, strict=True):
+        x = images[batch]
+        yield (crop_and_flip(x, generator) if config.augment else x)[part]
 
 
 def _schedule(name: str, progress: float) -> float:
@@ -181,6 +193,8 @@ def _initial_model(config: TrainConfig, data: LabeledImages) -> nn.Module:
 def _training_set(config: TrainConfig, data: LabeledImages, device: str) -> tuple[Tensor, Tensor, Tensor]:
     """(images, labels, weight of each image's loss): the labelled images, then the pseudo-labelled pool."""
     images, labels = data.images, data.labels
+    if isinstance(images, FolderImages) and (config.labels or config.unlabelled):
+        raise InputError(f"labels: got labels or unlabelled with {data.name}, expected neither: it stays on disk.")
     if config.labels is not None:
         if config.labels > len(data):
             raise InputError(f"labels: got {config.labels}, expected at most the {len(data)} training images.")
@@ -194,6 +208,8 @@ def _training_set(config: TrainConfig, data: LabeledImages, device: str) -> tupl
     else:
         check_choice("unlabelled", config.unlabelled, ["hidden", *DATASETS])
         pool = load_dataset(config.unlabelled, "train").images
+        if isinstance(pool, FolderImages):
+            raise InputError(f"unlabelled: got {config.unlabelled}, expected a set that is held in memory.")
     if pool.shape[1:] != images.shape[1:]:
         got, expected = tuple(pool.shape[1:]), tuple(images.shape[1:])
         raise InputError(f"unlabelled: got images of shape {got}, expected {expected} as in {config.dataset}.")
