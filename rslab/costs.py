@@ -87,20 +87,19 @@ def in_a_process(call: Callable, *arguments):
 
 def _peak(kind: str, value: int, device: str, precision: str) -> int:
     network = InferenceNetwork(resnet(USUAL["depth"], USUAL["classes"]), precision).to(device)
-    x = torch.rand(8, 3, 32, 32, device=device)
-    noise = 0.25 * torch.randn(value if kind == "attack, m" else 1, *x.shape, device=device)
     smoothed = SmoothedClassifier(network, 10, 0.25, batch_size=value)
 
-    def work(n: int) -> None:
+    def work(x: torch.Tensor, many: int) -> None:
         if kind == "attack, m":
             y = torch.zeros(len(x), dtype=torch.long, device=device)
-            attacks.pgd(lambda z: log_mean_probs(network, z, noise[:n]), x, y, 0.5, steps=2)
+            noise = 0.25 * torch.randn(many, *x.shape, device=device)
+            attacks.pgd(lambda z: log_mean_probs(network, z, noise), x, y, 0.5, steps=2)
         else:
-            smoothed.sample_under_noise(x[0], n)
+            smoothed.sample_under_noise(x[0], 2 * many)
 
-    work(1)
+    work(torch.rand(1, 3, 8, 8, device=device), 1)  # what the libraries themselves need
     before = process_peak(device)
-    work(2 * value)
+    work(torch.rand(8, 3, 32, 32, device=device), value)
     return process_peak(device) - before
 
 

@@ -11,6 +11,7 @@ The same function as the model up to rounding. What is done to it, and why:
 """
 
 import copy
+import logging
 import os
 import shutil
 import sys
@@ -134,6 +135,8 @@ class CompiledNetwork(nn.Module):
     def __init__(self, network: nn.Module, batch_size: int, shape: tuple[int, ...], device: str):
         super().__init__()
         self.batch_size = batch_size
+        # which says on a machine without a GPU that there is none
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         # freezing: weights become constants, laid out in advance as the convolutions want them
         self.compiled = torch.compile(network, dynamic=False, options={"freezing": True})
         try:
