@@ -9,7 +9,7 @@ import typer
 
 from rslab.config import NOISY
 from rslab.devices import choose_device
-from rslab.errors import WorkError
+from rslab.errors import InputError, WorkError
 
 Device = Annotated[str, typer.Option(help="auto (CUDA when there is one), cpu, cuda or cuda:N")]
 
@@ -38,6 +38,7 @@ def table(
     envelope: Annotated[bool, typer.Option("--envelope", help="Last row: at each radius the best model")] = False,
     seeds: Annotated[bool, typer.Option("--seeds", help="Mean ± deviation of runs that differ in -SEED")] = False,
     attacks: Annotated[bool, typer.Option("--attacks", help="Read attack logs: accuracy of g by attack and ε")] = False,
+    recipe: Annotated[bool, typer.Option("--recipe", help="Say how each run was trained, and how long")] = False,
     format: Annotated[str, typer.Option(help="text, markdown, csv or latex")] = "text",
 ):
     """Certified accuracy in % at each radius, and the average certified radius (ACR), one row a model."""
@@ -46,6 +47,8 @@ def table(
 
     grid = tables.parse_radii(radii)
     check_choice("format", format, tables.FORMATS)
+    if recipe and (seeds or attacks):
+        raise InputError("recipe: got --recipe with --seeds or --attacks, expected it alone or with --envelope.")
     if attacks:
         result, left_out = tables.attack_table(paths)
         print(tables.format_table(result, format, corner="attack \\ ε"))
@@ -63,6 +66,11 @@ def table(
         notes += [f"Best at {radius:g}: {model}" for radius, model in models.items()]
     elif result.images.nunique() > 1:
         notes.append("These logs hold different numbers of images: compare rows only where they agree.")
+    if recipe:
+        from rslab.plans import recipes
+
+        made = recipes({name: file.parent for name, file in found.files.items() if name in result.index})
+        result = made.join(result, how="right").fillna(dict.fromkeys(made.columns, ""))
     if seeds:
         result = tables.spread_table(result.drop(index="envelope", errors="ignore"))
     print(tables.format_table(result, format))

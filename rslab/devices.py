@@ -29,6 +29,13 @@ def choose_device(name: str) -> str:
     return name
 
 
+def device_name(device: str) -> str:
+    """What a table calls the device: "cpu", or the name of the GPU."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else "cpu"
+
+
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 

@@ -17,10 +17,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+import pandas as pd
+
 from rslab import records
 from rslab.config import NOISY, TrainConfig
 from rslab.data import load_dataset
 from rslab.errors import InputError
+from rslab.models import build_model, count_parameters
 from rslab.runs import CertifySettings, certify_dataset, chosen_indices
 from rslab.training import read_history, train
 
@@ -131,6 +134,22 @@ def stages(plan: list[PlannedRun], out: Path) -> Iterator[Stage]:
             times = [_seconds(text) for text in records.read_log(log).time]
         images = len(chosen_indices(len(load_dataset(run.train.dataset, "test")), run.certify.skip, run.certify.max))
         yield Stage(run, "certify", len(times), images, _mean(times))
+
+
+def recipes(folders: dict[str, Path]) -> pd.DataFrame:
+    """How the model of each run folder was made: network, weights, epochs, minutes and device; "" where unknown."""
+    rows = {}
+    for name, folder in folders.items():
+        rows[name] = dict.fromkeys(("network", "weights", "epochs", "minutes", "device"), "")
+        if not (folder / "config.json").is_file():
+            continue
+        config, classes = records.read_run(folder)
+        history = read_history(folder)
+        model = build_model(config.arch, config.dataset, classes, normalization=config.normalization)
+        rows[name] |= {"network": config.arch, "weights": f"{count_parameters(model):,}", "epochs": f"{len(history)}"}
+        rows[name]["minutes"] = f"{sum(record['seconds'] for record in history) / 60:.1f}"
+        rows[name]["device"] = ", ".join(sorted({record["device"] for record in history if "device" in record}))
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def _resolved(plan: list[PlannedRun], out: Path) -> list[PlannedRun]:

@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 from rslab import records
 from rslab.config import TrainConfig
 from rslab.data import DATASETS, LabeledImages, load_dataset
-from rslab.devices import choose_precision
+from rslab.devices import choose_precision, device_name
 from rslab.distributed import agree, part_of, world
 from rslab.errors import InputError, WorkError, check_at_least, check_choice
 from rslab.imagenet import FolderImages, worker_count
@@ -35,7 +35,7 @@ def train(
     resume: bool = False,
     data: LabeledImages | None = None,
 ) -> Iterator[dict]:
-    """Train, and yield a record an epoch: epoch, loss, accuracy (both on what was trained), lr, epsilon, seconds.
+    """Train, and yield a record an epoch: epoch, loss, accuracy (both on what was trained), lr, epsilon, seconds …
 
     Bad input is refused at the call, before the first epoch is asked for.
 
@@ -129,6 +129,7 @@ def _train_epoch(model, optimizer, training_set, config: TrainConfig, epoch: int
         "lr": optimizer.param_groups[0]["lr"],
         "epsilon": epsilon,
         "seconds": round(time.perf_counter() - began, 3),
+        "device": device_name(str(images.device)),
     }
 
 

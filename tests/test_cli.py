@@ -101,6 +101,21 @@ def test_table_of_seeds_gives_mean_and_deviation(monkeypatch, capsys, run, tmp_p
     assert header.split() == ["model", "runs", "0", "ACR"] and row.split()[:2] == ["model", "2"] and "±" in row
 
 
+def test_table_with_recipe_says_how_a_run_was_made_and_nothing_of_other_logs(monkeypatch, capsys, run, tmp_path):
+    shutil.copytree(run, tmp_path / "ours")
+    (tmp_path / "theirs").write_text("idx\tlabel\tpredict\tradius\tcorrect\ttime\n0\t1\t1\t0.5\t1\t0:00:01\n")
+    code, out, _ = call(monkeypatch, capsys, "table", tmp_path, "--recipe", "--radii", "0", "--format", "csv")
+    assert code == 0
+    rows = {line.split(",")[0]: line for line in out.splitlines()}
+    assert rows["model"].startswith("model,network,weights,epochs,minutes,device,images")
+    config, _ = records.read_run(run)
+    assert rows["ours"].startswith(f'ours,{config.arch},"') and rows["ours"].split(",")[4] == str(config.epochs)
+    assert ",cpu," in rows["ours"]
+    assert rows["theirs"].startswith("theirs,,,,,,1,")
+    code, _, err = call(monkeypatch, capsys, "table", tmp_path, "--recipe", "--seeds")
+    assert code == 2 and "--recipe" in err
+
+
 def test_table_formats(run, monkeypatch, capsys):
     for fmt, begin in (("text", "model"), ("markdown", "| model"), ("csv", "model,"), ("latex", r"\begin{tabular}")):
         code, out, _ = call(monkeypatch, capsys, "table", run, "--format", fmt, "--radii", "0,0.5")

@@ -300,3 +300,35 @@ def test_runs_that_differ_in_their_seed_become_mean_and_deviation():
     assert table.loc["a"].tolist() == ["3", "70.0 ± 10.0", "0.420 ± 0.060"]
     assert table.loc["alone"].tolist() == ["1", "100.0", "0.600"]
     assert "70.0 ± 10.0" in tables.format_table(table)
+
+
+# -- differences image by image ----------------------------------------------------------------
+
+
+def test_a_paired_difference_is_that_of_the_accuracies_with_the_interval_of_its_mean():
+    other = frame((0.3, 1), (0.1, 1), (0.0, 1), (0.4, 0), (0.5, 1), (0.1, 1), (2.0, 1), (0.0, 1))
+    found = tables.paired_difference(LOG, other.sample(frac=1, random_state=0), (0, 0.25, 1))
+    expected = tables.certified_accuracy(LOG, (0, 0.25, 1)) - tables.certified_accuracy(other, (0, 0.25, 1))
+    assert found.difference.tolist() == pytest.approx(expected.tolist())
+    at_quarter = np.array([-1, 0, 1, 0, 0, 1, -1, 0])  # image by image
+    half = 196 * np.sqrt(at_quarter.var(ddof=1) / 8)
+    assert found.high[0.25] - found.difference[0.25] == pytest.approx(half)
+    assert found.difference[0.25] - found.low[0.25] == pytest.approx(half)
+
+
+def test_a_paired_interval_covers():
+    """Two methods that differ by 10 points on correlated images: 95 % of intervals hold that difference."""
+    rng, inside = np.random.default_rng(0), 0
+    for _ in range(400):
+        hardness = rng.random(500)
+        logs = [frame(*((1.0, int(h < p)) for h in hardness + rng.normal(0, 0.01, 500))) for p in (0.6, 0.5)]
+        row = tables.paired_difference(*logs, (0.5,)).loc[0.5]
+        inside += row.low <= 10 <= row.high
+    assert 0.92 <= inside / 400 <= 0.98
+
+
+def test_a_paired_difference_needs_the_same_images():
+    with pytest.raises(InputError, match="expected the same images"):
+        tables.paired_difference(LOG, LOG.iloc[1:], (0,))
+    with pytest.raises(InputError, match="expected the same images"):
+        tables.paired_difference(LOG.iloc[1:], LOG, (0,))
