@@ -16,6 +16,7 @@ from scipy.stats import binomtest, norm
 from rslab import bounds, records, runs, soundness
 from rslab.data import load_dataset
 from rslab.errors import InputError, WorkError
+from rslab.figures.results import gap_figure
 from rslab.smoothing import SmoothedClassifier
 
 GAUSSIAN = records.RESULTS / "digits" / "gaussian-0.25"
@@ -121,6 +122,25 @@ def test_other_arguments_are_refused():
     for arguments in ([], ["cover"], ["coverage", "more"]):
         with pytest.raises(InputError, match="^arguments: got .*expected coverage"):
             soundness.main(arguments)
+
+
+# -- what is shipped ---------------------------------------------------------------------------
+
+
+def test_the_shipped_coverage_keeps_the_promise():
+    table = pd.read_csv(soundness.PLACE / "coverage.tsv", sep="\t")
+    assert len(table) == 26 and set(table.alpha) == set(soundness.ALPHAS) and (table.certifications == 10_000).all()
+    assert (table.p_value > 1e-3).all()
+    assert (table.false[table.classifier.str.startswith("ball")] == 0).all()
+
+
+def test_the_shipped_attacks_broke_nothing(digits_test):
+    attacks = soundness.read_attacks()
+    assert {"digits-gaussian-0.25", "digits-smoothadv-0.25"} <= set(attacks)
+    assert sum(map(len, attacks.values())) >= 500
+    for rows in attacks.values():
+        assert soundness.summary(rows)["flipped"] == 0 and (rows.nearest >= rows.radius).all()
+    assert gap_figure(attacks).axes[0].get_xlabel() == "certified radius (ℓ2)"
 
 
 # -- rounding ----------------------------------------------------------------------------------
