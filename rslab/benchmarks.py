@@ -152,13 +152,15 @@ def reference_votes(model, x, n: int, batch_size: int, sigma: float = 0.25) -> i
 
 def _reference_loops(model, x) -> dict[str, Callable[[], int]]:
     """At its default batch, and at the one of these at which this device runs it fastest."""
-    device, n = x.device.type, 256 if x.device.type == "cpu" else 8192
+    device = x.device.type
+    size = default_batch_size(x.shape, device)  # smaller for large images
+    n, candidates = 2 * size, (size // 4, size // 2, size)
 
     def rate(batch_size: int) -> float:
         call = lambda: reference_votes(model, x, n, batch_size)  # noqa: E731
         return max(_rate(call, device), _rate(call, device))
 
-    best = max((32, 64, 128) if device == "cpu" else (1024, 2048, 4096), key=rate)
+    best = max(candidates, key=rate)
     return {
         f"reference, batch {DEFAULT_BATCH}": lambda: reference_votes(model, x, DEFAULT_BATCH, DEFAULT_BATCH),
         f"reference, its best batch {best}": lambda: reference_votes(model, x, n, best),
