@@ -6,7 +6,7 @@ are certified 10,000 times each. A share of at most α may claim too much.
 **Attacks.** The certified images of a finished run are attacked by PGD and DDN *inside* their radius and
 judged by PREDICT: none may flip, beyond what α allows. And outside: how near does an attack succeed?
 
-`python -m rslab.soundness coverage` and `python -m rslab.soundness attacks [RUN …]` write
+`python -m rslab.soundness coverage` and `python -m rslab.soundness attacks [IMAGES] [RUN …]` write
 `results/soundness/*.tsv` and the figure; `make soundness` repeats both, with new noise.
 """
 
@@ -300,7 +300,7 @@ def read_attacks() -> dict[str, pd.DataFrame]:
 
 
 def main(arguments: list[str]) -> None:
-    """`coverage`, or `attacks` with run folders (default: every shipped one)."""
+    """`coverage`; or `attacks`, how many images of each (default 250), and run folders (default: all shipped)."""
     from rslab.figures.results import gap_figure
 
     torch.set_num_threads(1)
@@ -309,14 +309,18 @@ def main(arguments: list[str]) -> None:
         _write(table, PLACE / "coverage.tsv")
         print(table.to_string(index=False))
     elif arguments[:1] == ["attacks"]:
-        for folder in map(Path, arguments[1:] or trained_runs()):
+        number, *folders = arguments[1:] if arguments[1:2] and arguments[1].isdigit() else ["250", *arguments[1:]]
+        check_at_least("IMAGES", int(number), 1)
+        for folder in map(Path, folders or trained_runs()):
             folder = folder.resolve()
-            rows = pd.DataFrame(attack_certificates(folder))
+            rows = pd.DataFrame(attack_certificates(folder, images=int(number)))
             _write(rows, attack_log(folder))
             print(f"{folder.parent.name}/{folder.name}: {summary(rows)}", flush=True)
         gap_figure(read_attacks()).savefig(PLACE / "gap.png", dpi=110)
     else:
-        raise InputError(f"arguments: got {' '.join(arguments) or 'none'}, expected coverage, or attacks [RUN …].")
+        raise InputError(
+            f"arguments: got {' '.join(arguments) or 'none'}, expected coverage, or attacks [IMAGES] [RUN …]."
+        )
 
 
 def _write(table: pd.DataFrame, path: Path) -> None:

@@ -118,10 +118,22 @@ def test_a_summary_counts_an_image_once_and_lets_abstentions_pass():
     assert (found["least_ratio"], found["median_ratio"]) == (pytest.approx(0.8), pytest.approx(1.2))
 
 
+def test_the_command_attacks_so_many_images_of_the_runs_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(soundness, "PLACE", tmp_path)
+    monkeypatch.setattr(soundness.attack_certificates, "__kwdefaults__", {
+        **soundness.attack_certificates.__kwdefaults__, "steps": 3, "restarts": 1, "samples": 2, "n": 200,
+    })  # fmt: skip
+    soundness.main(["attacks", "3", str(GAUSSIAN)])
+    assert len(pd.read_csv(tmp_path / "attacks-digits-gaussian-0.25.tsv", sep="\t")) == 3
+    assert (tmp_path / "gap.png").read_bytes().startswith(b"\x89PNG") and "'images': 3" in capsys.readouterr().out
+
+
 def test_other_arguments_are_refused():
     for arguments in ([], ["cover"], ["coverage", "more"]):
         with pytest.raises(InputError, match="^arguments: got .*expected coverage"):
             soundness.main(arguments)
+    with pytest.raises(InputError, match="^IMAGES: got 0"):
+        soundness.main(["attacks", "0"])
 
 
 # -- what is shipped ---------------------------------------------------------------------------
