@@ -62,7 +62,8 @@ def open_share(log: Path, columns: tuple[str, ...], settings: dict, chosen: list
         done, claim = records.open_log(log, columns, settings, resume)
         if parts:
             _settle(log)
-            claim, done = records.Claim(log), set(records.read_log(log).idx)  # the file is another now
+            claim.release()  # the file may be another now
+            claim, done = records.Claim(log), set(records.read_log(log).idx)
     agree((columns, settings, chosen))
     if not place.first:
         done = set(records.read_log(log).idx)
@@ -80,7 +81,8 @@ def _parts(log: Path) -> list[Path]:
 def _settle(log: Path) -> None:
     """Put the rows of all parts into the log, by image, each image once; leaves a log in order without parts alone."""
     parts = _parts(log)
-    lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+    held = log.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = list(held)
     for part in parts:
         records.drop_torn_row(part)
         lines += part.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -88,7 +90,7 @@ def _settle(log: Path) -> None:
     for line in lines[1:]:
         rows.setdefault(_image(line, log), line)  # a kill between replacing and deleting leaves rows in both
     ordered = [lines[0], *(rows[index] for index in sorted(rows))]
-    if ordered != lines:
+    if ordered != held:
         records.write_whole(log, lambda file: _write_checked(file, "".join(ordered)))
     for part in parts:
         part.unlink()

@@ -240,6 +240,22 @@ def test_one_process_gathers_the_parts_and_does_the_rest(left, single, trained, 
     assert [row for row in certified(trained, digits_test, left)] == []
 
 
+@pytest.mark.parametrize("held, parts", [(0, (1, 1)), (0, (2, 0)), (1, (1,)), (2, (0, 0)), (3, (-2,))])
+def test_parts_in_order_after_the_log_lose_no_row(left, single, trained, digits_test, held, parts):
+    """The first `held` rows in the log, then parts of so many rows, in order; −2: two that the log holds already."""
+    header, *rows = single.read_text().splitlines(keepends=True)
+    left.write_text("".join([header, *rows[:held]]))
+    for part in left.parent.glob(".log.tsv.part-*"):
+        part.unlink()
+    next_row = held
+    for rank, count in enumerate(parts):
+        first = next_row if count >= 0 else held + count
+        (left.parent / f".log.tsv.part-{rank}").write_text("".join(rows[first : first + abs(count)]))
+        next_row += max(count, 0)
+    assert [row[0] for row in certified(trained, digits_test, left)] == list(range(next_row, 16))
+    assert without_time(left).equals(without_time(single))
+
+
 def test_while_the_gathered_log_is_written_nobody_else_may(left, trained, digits_test):
     rows = runs.certify_dataset(trained, digits_test, SETTINGS, left, resume=True)
     next(rows)

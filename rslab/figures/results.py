@@ -36,13 +36,16 @@ def certified_accuracy_figure(curves: dict[str, tuple[np.ndarray, np.ndarray]], 
 def gap_figure(attacks: dict[str, pd.DataFrame]) -> Figure:
     """Distance of the nearest successful attack against the certified radius, an image a dot; by run."""
     figure, axes = new_figure(width=7.0, height=4.6)
-    largest = max(float(rows.radius.max()) for rows in attacks.values())
+    radii = np.concatenate([rows.radius for rows in attacks.values()])
+    ends = radii.min(), radii.max()
     for number, (name, rows) in enumerate(attacks.items()):
         found = rows[np.isfinite(rows.nearest)]
         color, marker = CYCLE[number % len(CYCLE)], "os^vDP*"[number % 7]
         axes.plot(found.radius, found.nearest, marker, color=color, markersize=4, alpha=0.6, label=name)
-    axes.plot([0, largest], [0, largest], color=INK, label="a certificate would be broken below")
-    axes.set(xlabel="certified radius (ℓ2)", ylabel="nearest successful attack (ℓ2)", xlim=(0, None), ylim=(0, None))
+    axes.plot(ends, ends, color=INK, label="a certificate would be broken below")
+    axes.set(xlabel="certified radius (ℓ2)", ylabel="nearest successful attack (ℓ2)", xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
     axes.set_title("attacks succeed only beyond the certificate")
     axes.legend(loc="upper left")
     return figure
