@@ -1,4 +1,4 @@
-"""The commands that report: `rslab table | reproduce | bench | data`; `cli` registers them."""
+"""The commands beyond one run: `rslab table | reproduce | bench | data`; `cli` registers them."""
 
 import sys
 from collections.abc import Iterator

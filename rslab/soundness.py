@@ -12,7 +12,7 @@ judged by PREDICT: none may flip, beyond what α allows. And outside: how near d
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from rslab.inference import InferenceNetwork
 from rslab.randomness import generator_for
 from rslab.sampling import SLACK, on_grid
 from rslab.sequential import SequentialPlan
-from rslab.smoothing import ABSTAIN, LogProbs, SmoothedClassifier, default_batch_size, log_mean_probs
+from rslab.smoothing import ABSTAIN, Certificate, LogProbs, SmoothedClassifier, default_batch_size, log_mean_probs
 from rslab.theory import Ball, Halfspace, Interval
 
 PLACE = records.RESULTS / "soundness"
@@ -78,6 +78,17 @@ def exact_share(case: Known, n: int, alpha: float) -> float:
     return float(binom.pmf(np.arange(n + 1), n, case.p_a)[radii > case.true_radius].sum())
 
 
+def _errors(case: Known, certify: Callable[[torch.Generator], Certificate], times: int, seed: int) -> tuple[int, int]:
+    """Of `times` certificates: how many name another class or too large a radius, how many have p̲_A above p_A."""
+    false = above = 0
+    for number in range(times):
+        certificate = certify(generator_for("certify", seed, number))
+        wrong = certificate.prediction != 1 or certificate.radius > case.true_radius
+        false += certificate.prediction != ABSTAIN and wrong
+        above += certificate.selected == 1 and certificate.p_a_lower > case.p_a
+    return false, above
+
+
 def cover(
     case: Known, alpha: float, *, n: int = 100, n0: int = 10, times: int = 10_000, sampler: str = "float", seed: int = 0
 ) -> dict:
@@ -88,13 +99,7 @@ def cover(
     """
     check_at_least("times", times, 1)
     smoothed = SmoothedClassifier(case.classifier, 2, SIGMA, sampler=sampler)
-    false = above = 0
-    for number in range(times):
-        generator = generator_for("certify", seed, number)
-        certificate = smoothed.certify(case.image, n0, n, alpha, generator=generator)
-        wrong = certificate.prediction != 1 or certificate.radius > case.true_radius
-        false += certificate.prediction != ABSTAIN and wrong
-        above += certificate.selected == 1 and certificate.p_a_lower > case.p_a
+    false, above = _errors(case, lambda g: smoothed.certify(case.image, n0, n, alpha, generator=g), times, seed)
     return {
         "classifier": case.name,
         "sampler": sampler,
@@ -118,13 +123,7 @@ def cover_sequentially(
     case = next(known for known in known_cases(float(norm.cdf(0.2 / SIGMA)) - 1e-6) if known.name.endswith(f" {d}"))
     plan = SequentialPlan(SIGMA, radii, n, alpha, SLACK[sampler])
     smoothed = SmoothedClassifier(case.classifier, 2, SIGMA, sampler=sampler)
-    false = 0
-    for number in range(times):
-        certificate = smoothed.certify_sequential(
-            case.image, 10, plan, generator=generator_for("certify", seed, number)
-        )
-        wrong = certificate.prediction != 1 or certificate.radius > case.true_radius
-        false += certificate.prediction != ABSTAIN and wrong
+    false, _ = _errors(case, lambda g: smoothed.certify_sequential(case.image, 10, plan, generator=g), times, seed)
     return {
         "classifier": case.name,
         "sampler": sampler,
