@@ -22,7 +22,7 @@ from rslab.inference import DTYPES, CompiledNetwork, InferenceNetwork, InPrecisi
 from rslab.losses import Step, smoothadv_loss
 from rslab.models import build_model
 from rslab.records import RESULTS
-from rslab.sequential import SequentialPlan, oracle_votes, simulate
+from rslab.sequential import SequentialPlan, floor_votes, simulate
 from rslab.smoothing import SmoothedClassifier, default_batch_size, log_mean_probs
 from rslab.tables import RADII
 
@@ -297,8 +297,7 @@ def compare_votes(p_a: np.ndarray, sigma: float, n: int, alpha: float, rng: np.r
     votes, passed = simulate(plan, p_a, rng)
     lower = bounds.lower_confidence_bound(rng.binomial(n, p_a), n, alpha)
     fixed = (bounds.certified_radius(lower, sigma)[:, None] >= np.array(plan.radii))[lower > 0.5].sum()
-    values, images = np.unique(p_a, return_counts=True)
-    floor = float(np.average([oracle_votes(plan, p) for p in values], weights=images))
+    floor = float(floor_votes(plan, p_a).mean())
     return {"votes": float(votes.mean()), "floor": floor, "cells": int(passed.sum()), "cells_fixed": int(fixed)}
 
 

@@ -8,7 +8,7 @@ test of "p_A ≤ q_j" on one and the same sequence of votes, looked at after n_1
 F_k ≤ c_k. The boundary c_1 ≤ … ≤ c_K is computed *exactly*, look by look: the distribution, under
 p_A = q_j, of the misses in those histories that have not passed yet; then the largest c_k for which
 the probability of having passed by look k stays within the share of α that is due by then
-(α-spending, Lan and DeMets 1983). Hence
+(α-spending, Lan and DeMets 1983; the share is a power of n_k/n, Kim and DeMets 1987). Hence
 
     P(radius j ever passes) ≤ α  if p_A = q_j,
 
@@ -22,51 +22,56 @@ p̲_A = q_J a lower confidence bound at every look at once.  ∎
 
 **Stopping.** The event "r_j ever passes" is bounded over all looks, whether or not one goes on to
 take them. So votes may stop at any look for any reason and the certificate at that look is valid. We
-stop when every radius has passed, or when the next one is *hopeless*: even if the rest of the votes
-missed as seldom as an optimist at level `DOUBT` still believes, the last look would not pass it.
-That rule is a guess about power. It can cost a certificate, never soundness.
+stop when every radius has passed, or when the next one is *hopeless*. That is the same test the other
+way round: "the votes miss as seldom as those of an image that the last look passes with probability
+1 − `DOUBT`" is given up by the same boundary on the hits, so such an image, or a better one, is lost
+with probability `DOUBT` at most. It can cost a certificate, never soundness.
 
 **No more than CERTIFY could.** {F_k ≤ c_k} lies inside {passed by look k}, so its probability under
 q_j is at most α: the fixed-n bound of Clopper–Pearson at level α certifies r_j on the same votes.
+
+**How few votes could do.** Say a method certifies r_j wrongly with probability at most α when p_A = q_j,
+and rightly with probability at least β. Stopped at any time, its N votes tell p_A from q_j by
+E[N] · kl(p_A, q_j) (Wald 1945), and no answer computed from them tells more: E[N] · kl(p_A, q_j) ≥ kl(β, α),
+with kl(a, b) = a log(a/b) + (1 − a) log((1 − a)/(1 − b)). This is `floor_votes`: also who knows p_A needs them.
 """
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
+from scipy.special import rel_entr
 from scipy.stats import beta, binom, norm
 
 from rslab import bounds
 from rslab.errors import InputError, check_at_least, check_open_unit, check_positive
 
 # Chosen by `rslab bench sequential`; none of them touches the guarantee.
-FIRST_LOOK = 100  # votes before the first look
-GROWTH = 1.25  # each look has so many times the votes of the one before
-LAST_SHARE = 0.5  # of α, kept for the last look; the rest is dealt evenly to the others
-DOUBT = 0.01  # the optimist is right with probability 1 − DOUBT
+BETWEEN = 128  # looks are multiples of so many votes: full batches
+GROWTH = 1.1  # and grow by at least a tenth, roughly
+POWER = 0.7  # by the look at n_k, (n_k/n)^POWER of α may be spent
+DOUBT = 0.2  # of an image that n votes would certify with probability 1 − DOUBT: the chance to give it up
 _NEGLIGIBLE = 1e-16  # histories of this probability are counted as passed
 
 
 def looks(n: int) -> tuple[int, ...]:
-    """The vote counts at which to look: 100, 125, 156, … n.
+    """The vote counts at which to look: 128, 256, … and from 1,280 on a tenth more each time, then n.
 
-    >>> looks(200)
-    (100, 125, 156, 200)
+    >>> looks(1000)
+    (128, 256, 384, 512, 640, 768, 896, 1000)
     """
     check_at_least("n", n, 1)
     taken = []
-    look = FIRST_LOOK
-    while look * GROWTH**0.5 < n:
-        taken.append(look)
-        look = int(look * GROWTH)
+    batches = 1
+    while batches * BETWEEN < n:
+        taken.append(batches * BETWEEN)
+        batches = max(batches + 1, round(batches * GROWTH))
     return (*taken, int(n))
 
 
-def spending(number: int, alpha: float) -> np.ndarray:
-    """How much of α may be spent by look 1 … `number`: (number,), increasing, the last one α."""
-    spent = alpha * (1 - LAST_SHARE) * np.arange(1, number + 1) / max(number - 1, 1)
-    spent[-1] = alpha
-    return spent
+def spending(taken: tuple[int, ...], alpha: float) -> np.ndarray:
+    """How much of α may be spent by each of the looks `taken`: (K,), increasing, the last one α."""
+    return alpha * (np.array(taken) / taken[-1]) ** POWER
 
 
 @lru_cache(maxsize=256)
@@ -78,7 +83,7 @@ def boundary(miss: float, taken: tuple[int, ...], alpha: float) -> tuple[int, ..
     """
     distribution, least = np.ones(1), 0  # of the misses in histories that have not passed: least, least + 1, …
     spent, before, passing = 0.0, 0, []
-    for votes, allowed in zip(taken, spending(len(taken), alpha), strict=True):
+    for votes, allowed in zip(taken, spending(taken, alpha), strict=True):
         new = votes - before
         before = votes
         low, high = (int(cut) for cut in (binom.ppf(_NEGLIGIBLE, new, miss), binom.isf(_NEGLIGIBLE, new, miss)))
@@ -98,24 +103,14 @@ def boundary(miss: float, taken: tuple[int, ...], alpha: float) -> tuple[int, ..
 
 @lru_cache(maxsize=256)
 def hopeless(miss: float, taken: tuple[int, ...], alpha: float) -> tuple[int, ...]:
-    """At each look the least number of misses from which on to give this radius up (n_k + 1: never).
-
-    The optimist's miss rate is the lower Clopper–Pearson bound at level DOUBT; he hopes for the
-    mean of what is to come.
-    """
+    """At each look the least number of misses from which on to give this radius up (n_k + 1: never)."""
     n, goal = taken[-1], boundary(miss, taken, alpha)[-1]
-    limits = []
-    for votes in taken[:-1]:
-        low, high = 0, votes + 1
-        while low < high:  # the expected final misses grow with the misses so far: bisect
-            misses = (low + high) // 2
-            rate = beta.ppf(DOUBT, misses, votes - misses + 1) if misses else 0.0
-            if misses + (n - votes) * rate > goal:
-                high = misses
-            else:
-                low = misses + 1
-        limits.append(low)
-    return (*limits, 0)  # after the last look there is nothing to hope for
+    if goal < 0:  # even n votes without a miss would not do
+        return (0,) * len(taken)
+    good = float(beta.ppf(DOUBT, goal + 1, n - goal))  # its miss rate: P(Bin(n, good) > goal) = DOUBT
+    hits = boundary(1 - good, taken, DOUBT)
+    limits = [votes - most for votes, most in zip(taken, hits, strict=True)]
+    return (*limits[:-1], 0)  # after the last look there is nothing to hope for
 
 
 @dataclass(frozen=True)
@@ -179,7 +174,7 @@ class SequentialTest:
     >>> while test.wanted:
     ...     test.add(0)  # none of the votes misses
     >>> int(test.passed[0]), int(test.votes[0])
-    (2, 100)
+    (2, 128)
     """
 
     def __init__(self, plan: SequentialPlan, runs: int = 1):
@@ -221,21 +216,23 @@ def simulate(plan: SequentialPlan, p_a: np.ndarray, rng: np.random.Generator) ->
     return test.votes, test.passed
 
 
-def oracle_votes(plan: SequentialPlan, p_a: float) -> int:
-    """The floor: the fewest votes whose *expected* counts give CERTIFY the largest radius that n reaches.
+def floor_votes(plan: SequentialPlan, p_a: np.ndarray) -> np.ndarray:
+    """The floor at each true p_A, same shape: fewer votes on average no method takes that is as sound and as strong.
 
-    The oracle knows p_A, so it takes no vote for an image that gains nothing by it.
+    As sound: right at level α at every threshold of the plan. As strong: it certifies each radius at least
+    as often as CERTIFY with n votes does. The proof is above; an image that CERTIFY cannot certify takes none.
     """
+    misses = 1 - np.asarray(p_a, float)
+    floor = np.zeros_like(misses)
+    for miss in plan.misses:
+        most = boundary(float(miss), (plan.n,), plan.alpha)[0]  # CERTIFY's own decision
+        strength = binom.cdf(most, plan.n, misses)
+        needed = np.where(strength > plan.alpha, _kl(strength, plan.alpha), 0.0)
+        told = _kl(misses, miss)
+        floor = np.maximum(floor, np.divide(needed, told, out=np.zeros_like(told), where=needed > 0))
+    return floor
 
-    def lower(votes: int) -> float:
-        return bounds.lower_confidence_bound(min(int(votes * p_a + 1e-9), votes), votes, plan.alpha)
 
-    thresholds = norm.cdf(np.array(plan.radii) / plan.sigma)
-    reached = thresholds[thresholds <= lower(plan.n)]
-    if not len(reached):
-        return 0
-    few, enough = 0, plan.n
-    while enough - few > 1:
-        middle = (few + enough) // 2
-        few, enough = (few, middle) if lower(middle) >= reached[-1] else (middle, enough)
-    return enough
+def _kl(a, b):
+    """The relative entropy of a coin of probability a to one of b, in nats."""
+    return rel_entr(a, b) + rel_entr(1 - a, 1 - b)

@@ -79,7 +79,7 @@ def test_what_is_too_far_is_certified_with_probability_alpha_at_most(explorer):
                 if truth <= target:
                     assert e.share_fixed <= alpha + 1e-12
                     assert e.share * widgets.RUNS <= 1 + 5 * alpha * widgets.RUNS
-    assert "none would do" in explorer.move(target=3.0, truth=1.0, alpha=0.001).text.value
+    assert "no number would do" in explorer.move(target=3.0, truth=1.0, alpha=0.001).text.value
 
 
 # -- the exercises -----------------------------------------------------------------------------

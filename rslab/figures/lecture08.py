@@ -98,7 +98,7 @@ def paths_figure(plan: SequentialPlan, p_a: tuple[float, ...], seed: int = 0) ->
 
 @styled
 def votes_figure(rows: dict[str, dict], n: int) -> Figure:
-    """Votes an image for each published model: sequential, and the oracle's floor; `rows` by `compare_votes`."""
+    """Votes an image for each published model: sequential, and the floor; `rows` by `compare_votes`."""
     figure, axes = new_figure(width=8.6, height=3.8)
     places = np.arange(len(rows))
     for place, (name, row) in zip(places, rows.items(), strict=True):
@@ -107,7 +107,7 @@ def votes_figure(rows: dict[str, dict], n: int) -> Figure:
         axes.text(place, row["votes"] * 1.1, f"÷ {n / row['votes']:.1f}", ha="center", fontsize=9)
         axes.plot([place - 0.3, place + 0.3], [row["floor"]] * 2, color=INK, linewidth=2)
     axes.axhline(n, color=VERMILION, linestyle="--", label=f"fixed: {n:,} votes")
-    axes.plot([], [], color=INK, label="floor: one who knows p_A")
+    axes.plot([], [], color=INK, label="floor of any method as sound and as strong")
     names = [f"{name.split('-')[0]}\nσ = {name.split('-')[1]}" for name in rows]
     axes.set_xticks(places, [name.replace("smoothadv", "SmoothAdv").replace("gaussian", "Gaussian") for name in names])
     axes.set(yscale="log", ylabel="votes an image (log scale)", ylim=(300, 6e5))

@@ -3,10 +3,10 @@
 from functools import lru_cache
 
 import numpy as np
-from scipy.stats import beta, binom, norm
+from scipy.stats import binom, norm
 
 from rslab.figures.style import BLUE, GREEN, INK, ORANGE, VERMILION, new_figure, styled
-from rslab.sequential import SequentialPlan, boundary, simulate
+from rslab.sequential import SequentialPlan, boundary, floor_votes, simulate
 from rslab.widgets.explorer import Explorer, slider
 
 TARGETS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)  # in units of σ: nothing else about σ matters
@@ -19,20 +19,17 @@ TRUE = np.linspace(0, 4, 49)  # σΦ⁻¹(p_A) / σ: what exact votes would cert
 def cost(target: float, alpha: float) -> tuple[np.ndarray, ...]:
     """For each true radius of `TRUE`: mean votes, share certified, the same share with N votes, and the floor.
 
-    Mean and share by `RUNS` simulated certifications each; the share with N votes is exact; the floor is the
-    fewest votes whose expected counts certify the target (NaN where none do).
+    Mean and share by `RUNS` simulated certifications each; the share with N votes is exact; the floor is NaN
+    where N votes do not certify the target.
     """
     plan = SequentialPlan(1.0, (target,), N, alpha)
     p_a = norm.cdf(TRUE)
     votes, passed = simulate(plan, np.repeat(p_a, RUNS), np.random.default_rng(0))
     mean = votes.reshape(-1, RUNS).mean(1)
     share = (passed > 0).reshape(-1, RUNS).mean(1)
-    sizes = np.unique(np.geomspace(5, N, 160).astype(int))
-    counts = np.floor(p_a[:, None] * sizes + 1e-9)
-    enough = beta.ppf(alpha, counts, sizes - counts + 1) >= norm.cdf(target)
-    floor = np.where(enough.any(1), sizes[enough.argmax(1)], np.nan)
+    floor = floor_votes(plan, p_a)
     least = N - boundary(float(norm.sf(target)), (N,), alpha)[0]  # CERTIFY's own decision with N votes
-    return mean, share, binom.sf(least - 1, N, p_a), floor
+    return mean, share, binom.sf(least - 1, N, p_a), np.where(floor > 0, floor, np.nan)
 
 
 class VotesExplorer(Explorer):
@@ -52,7 +49,7 @@ class VotesExplorer(Explorer):
         figure, (left, right) = new_figure(1, 2, width=9.8, height=4.0, width_ratios=(1.3, 1))
         self._lines = [
             left.plot(TRUE, np.full(len(TRUE), 1000.0), style, color=color, label=label)[0]
-            for style, color, label in (("-", GREEN, "sequential, mean"), ("--", ORANGE, "floor: knows p_A"))
+            for style, color, label in (("-", GREEN, "sequential, mean"), ("--", ORANGE, "floor of any sound rule"))
         ]
         fixed = left.axhline(N, color=VERMILION, linestyle=":", label=f"fixed, {N:,}")
         self._dot = left.plot([1], [1000], "o", color=GREEN, markeredgecolor=INK, markersize=9)[0]
@@ -83,7 +80,7 @@ class VotesExplorer(Explorer):
         for mark in self._marks:
             mark.set_xdata([target] * 2)
         self._dot.set_data([TRUE[place]], [self.votes])
-        least = f"{self.floor:,.0f}" if self.floor == self.floor else "none would do"
+        least = f"{self.floor:,.0f}" if self.floor == self.floor else "no number would do"
         return (
             f"target {target:g}σ, α = {alpha:g}, an image whose true radius is {TRUE[place]:.2f}σ: sequential "
             f"{self.votes:,.0f} votes on average ({N / self.votes:,.0f} × fewer than {N:,}), floor {least}; "
