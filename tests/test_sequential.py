@@ -14,7 +14,7 @@ from rslab import benchmarks, bounds, runs
 from rslab.data import LabeledImages
 from rslab.errors import InputError
 from rslab.records import read_json, read_log
-from rslab.sequential import SequentialPlan, SequentialTest, boundary, hopeless, looks, floor_votes, simulate
+from rslab.sequential import SequentialPlan, SequentialTest, boundary, floor_votes, hopeless, looks, simulate
 from rslab.smoothing import ABSTAIN, SmoothedClassifier
 from rslab.tables import RADII
 from rslab.theory import Halfspace
