@@ -9,6 +9,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -171,11 +172,19 @@ def _certify(model, images, precision: str, compile: bool = False):
     x = images[0]
     batch_size = default_batch_size(x.shape, x.device.type)
     network: torch.nn.Module = InferenceNetwork(model, precision)
+    networks = {"ours": network}
     if compile:
-        network = CompiledNetwork(network, batch_size, tuple(x.shape), str(x.device))
-    smoothed = SmoothedClassifier(network, 10, 0.25, batch_size)
-    ours = {"ours": lambda: int(smoothed.sample_under_noise(x, 4 * batch_size).sum())}
-    return _reference_loops(model, x) | ours
+        build = partial(CompiledNetwork, network, batch_size, tuple(x.shape), str(x.device))
+        networks = {"ours": build()} | (
+            {} if x.device.type == "cpu" else {"same without a CUDA graph": build(graph=False)}
+        )
+    return _reference_loops(model, x) | {name: _votes(network, x) for name, network in networks.items()}
+
+
+def _votes(network, x, sampler: str = "float") -> Callable[[], int]:
+    batch_size = default_batch_size(x.shape, x.device.type)
+    smoothed = SmoothedClassifier(network, 10, 0.25, batch_size, sampler)
+    return lambda: int(smoothed.sample_under_noise(x, 4 * batch_size).sum())
 
 
 def _compile(model, images, precision: str):
@@ -202,14 +211,8 @@ def _sequential(model, images, precision: str):
 def _sampler(model, images, precision: str):
     """Noise on the grid, which the proof speaks of, against noise in float32."""
     x = (images[0] * 255).round() / 255
-    batch_size = default_batch_size(x.shape, x.device.type)
     network = InferenceNetwork(model, precision)
-
-    def votes(sampler: str) -> Callable[[], int]:
-        smoothed = SmoothedClassifier(network, 10, 0.25, batch_size, sampler)
-        return lambda: int(smoothed.sample_under_noise(x, 4 * batch_size).sum())
-
-    return {"noise in float32": votes("float"), "ours": votes("grid")}
+    return {"noise in float32": _votes(network, x), "ours": _votes(network, x, "grid")}
 
 
 def _reference_pgd(model, x, y, noise, epsilon, steps):

@@ -129,16 +129,18 @@ class CompiledNetwork(nn.Module):
     """`network` compiled for batches of `batch_size` images of `shape` (C, H, W) on `device`.
 
     Smaller batches are filled up with zeros: each shape would be compiled anew, and all votes
-    are to come from one and the same program.
+    are to come from one and the same program. On a GPU that program is recorded as a CUDA graph, if
+    `graph`, and started by one call: use the logits before you ask for the next.
     """
 
-    def __init__(self, network: nn.Module, batch_size: int, shape: tuple[int, ...], device: str):
+    def __init__(self, network: nn.Module, batch_size: int, shape: tuple[int, ...], device: str, graph: bool = True):
         super().__init__()
         self.batch_size = batch_size
         # which says on a machine without a GPU that there is none
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         # freezing: weights become constants, laid out in advance as the convolutions want them
-        self.compiled = torch.compile(network, dynamic=False, options={"freezing": True})
+        options = {"freezing": True, "triton.cudagraphs": graph and device.startswith("cuda")}
+        self.compiled = torch.compile(network, dynamic=False, options=options)
         try:
             with torch.inference_mode():
                 self(torch.zeros(batch_size, *shape, device=device))

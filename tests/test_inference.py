@@ -210,6 +210,18 @@ def test_compiled_votes_are_the_networks_and_the_log_says_so(trained, digits_tes
     assert all(abs(a - b) <= 1 for a, b in zip(*rows.values(), strict=True))
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("graph", [True, False])
+def test_compiled_for_a_gpu_with_and_without_a_graph_each_batch_gets_its_own_logits(graph):
+    network = InferenceNetwork(used("resnet20", "cifar10").cuda())
+    compiled = CompiledNetwork(network, 32, (3, 32, 32), "cuda", graph)
+    with torch.inference_mode():
+        for seed in range(4):  # the graph is recorded in the second call
+            x = uniform(30, 3, 32, 32, seed=seed).cuda()
+            assert close(compiled(x), network(x), 0.01)  # another image is far off
+
+
 def test_a_compiled_network_sees_one_shape_only_and_gives_each_image_its_own_logits(monkeypatch):
     shapes = set()
 
