@@ -20,9 +20,14 @@ What is computed is exact: k + z are whole numbers below 2²⁴, which float32 a
 one division by 4080 comes last, so that f sees a function of the whole number alone. What remains is the
 law of z. It is drawn from 63 random bits by Walker's alias method with whole-number weights w_z, Σ w_z =
 2⁶³: exactly w_z/2⁶³, which differs from P(round(δ/h) = z) by less than 2⁻⁴⁶ in total variation (the test
-sums it up in 50 digits). For d ≤ 2¹⁸ numbers an image that is less than `SLACK` = 2⁻²⁸, so a vote has its
-true probability to within SLACK: p̲_A − SLACK is a lower bound on the true one, p̄_B + SLACK an upper one,
-and n votes change the error of PREDICT by n·SLACK at most.
+sums it up in 50 digits). For d ≤ 2¹⁸ numbers an image that is less than s = 2⁻²⁸, so a vote has its true
+probability to within s, at x and at x′. Both ends are paid for at x: CERTIFY takes p̲_A − 2s and p̄_B + 2s.
+
+*Why 2s do.* The true p_A at x is at least p̲_A − s, p_B at most p̄_B + s. At distance tσ the half-spaces'
+Φ(Φ⁻¹(p_A) − t) and Φ(Φ⁻¹(p_B) + t) bound the true probabilities at x′. With a = Φ⁻¹(p_A), b = Φ⁻¹(p_B), their
+slopes in p_A and p_B are exp(at − t²/2) and exp(−bt − t²/2), whose sum is at least 2 exp((a − b − t) t/2) ≥ 2
+while t ≤ (a − b)/2: the s that p_A and p_B keep in hand at x is a gap of 2s at x′, and the machine's, s off
+each, still agree on A. (With p_B = 1 − p_A: a slope of at least 1.) PREDICT's error changes by n·s at most. ∎
 
 *What it takes.* The image that is deployed is of whole steps too (every 8-bit image is), the same
 sampler runs there, f is a function of its input, and the generator's bits are as good as random.
@@ -42,9 +47,9 @@ from torch import Tensor
 from rslab.errors import InputError, check_choice, check_positive
 
 STEPS = 4080  # h = 1/STEPS: 16 steps from one 8-bit level to the next
-SLACK = {"float": 0.0, "grid": 2.0**-28}  # how far a vote's probability may be from the true one
+SLACK = {"float": 0.0, "grid": 2.0**-27}  # 2s: what a probability pays for the law of the noise
 SAMPLERS = tuple(SLACK)
-LARGEST_IMAGE = 2**18  # numbers: SLACK / 2⁻⁴⁶
+LARGEST_IMAGE = 2**18  # numbers: s / 2⁻⁴⁶
 _TAIL = 8.3  # deviations beyond which nothing is drawn: a mass below 2⁻⁵²
 _CHUNK = 2**16  # numbers drawn at a time on a CPU: they stay in its cache
 

@@ -27,11 +27,11 @@ way round: "the votes miss as seldom as those of an image that the last look pas
 1 − `DOUBT`" is given up by the same boundary on the hits, so such an image, or a better one, is lost
 with probability `DOUBT` at most. It can cost a certificate, never soundness.
 
-**No more than CERTIFY could.** {F_k ≤ c_k} lies inside {passed by look k}, so its probability under
-q_j is at most α: the fixed-n bound of Clopper–Pearson at level α certifies r_j on the same votes.
+**Never before CERTIFY could.** {F_k ≤ c_k} lies inside {passed by look k}, so its probability under q_j
+is at most α: the bound of Clopper–Pearson at level α certifies r_j on the n_k votes with which it passed.
 
-**How few votes could do.** Say a method certifies r_j wrongly with probability at most α when p_A = q_j,
-and rightly with probability at least β. Stopped at any time, its N votes tell p_A from q_j by
+**How few votes could do.** Say a method certifies r_j with probability at most α when p_A = q_j, and with
+probability at least β ≥ α at the true p_A > q_j. Stopped at any time, its N votes tell p_A from q_j by
 E[N] · kl(p_A, q_j) (Wald 1945), and no answer computed from them tells more: E[N] · kl(p_A, q_j) ≥ kl(β, α),
 with kl(a, b) = a log(a/b) + (1 − a) log((1 − a)/(1 − b)). This is `floor_votes`: also who knows p_A needs them.
 """

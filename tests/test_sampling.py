@@ -57,7 +57,7 @@ def test_the_weights_are_the_rounded_gaussian_to_within_2_to_the_minus_46_in_tot
             for drawn in {z, 2 * last - z}:
                 gap += abs(mpmath.mpf(weights[drawn]) / 2**63 - probability)
     assert gap / 2 < mpmath.mpf(2) ** -46
-    assert LARGEST_IMAGE * 2.0**-46 == S
+    assert 2 * LARGEST_IMAGE * 2.0**-46 == S  # twice: at x and at x′
 
 
 @pytest.mark.parametrize("sigma", [0.001, 0.12, 1.0, 3.7])
@@ -153,7 +153,7 @@ def test_the_slack_is_taken_from_every_bound():
     sequential = smoothed.certify_sequential(x, 10, plan)
     assert sequential.radius == 0.25 and sequential.p_a_lower == pytest.approx(norm.cdf(1), abs=1e-15)
     assert plan.misses == pytest.approx(norm.sf([0, 1]) - S, abs=1e-15)
-    with pytest.raises(InputError, match="^plan: got slack 0, expected 3.7"):
+    with pytest.raises(InputError, match="^plan: got slack 0, expected 7.45"):
         smoothed.certify_sequential(x, 10, SequentialPlan(0.25, (0.0, 0.25), 1000, ALPHA))
 
 

@@ -177,8 +177,8 @@ def folded_figure(starts: int = 12, seed: int = 0) -> tuple[Figure, dict[str, fl
     left.contourf(axis, axis, height, levels=24, cmap="Greys", alpha=0.6)
     left.plot(*paths.transpose(2, 0, 1), color=VERMILION, linewidth=1)
     left.plot(*paths[0].T, "o", color="white", markeredgecolor=VERMILION, markersize=5, label="PGD starts")
-    left.plot(*paths[-1].T, "o", color=VERMILION, markersize=6, label="PGD ends")
-    left.plot([0, one_step[0]], [0, one_step[1]], "o-", color=BLUE, linewidth=2, label="FGSM")
+    left.plot(*paths[-1].T, "o", color=VERMILION, markersize=6, label="PGD ends", clip_on=False, zorder=4)
+    left.plot([0, one_step[0]], [0, one_step[1]], "o-", color=BLUE, linewidth=2, label="FGSM", clip_on=False, zorder=4)
     left.plot(0, 0, "*", color="white", markeredgecolor=INK, markersize=13)
     left.set(aspect="equal", xlabel="δ, pixel 1", ylabel="δ, pixel 2", title="the loss on the box; dark is high")
     left.grid(False)
@@ -205,7 +205,7 @@ def losses_along(f, x: Tensor, y: Tensor, ends: Tensor, shares: np.ndarray) -> n
 def lines_figure(networks: dict, x: Tensor, y: Tensor, epsilon: float) -> Figure:
     """The loss from x to FGSM's and to PGD's end, one panel a network: twenty images thin, the mean thick."""
     shares = np.linspace(0, 1, 41)
-    figure, axes = new_figure(1, len(networks), width=3.4 * len(networks), height=3.7, squeeze=False)
+    figure, axes = new_figure(1, len(networks), width=3.4 * len(networks), height=3.7, squeeze=False, sharey=True)
     for cell, (name, f) in zip(axes[0], networks.items(), strict=True):
         ends = {
             "FGSM": attacks.fgsm(f, x, y, epsilon),

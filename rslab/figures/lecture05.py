@@ -101,9 +101,9 @@ def network_bias(log_f: Tensor, samples) -> tuple[np.ndarray, np.ndarray]:
 def network_bias_figure(samples, bias: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
     """Bias of the plug-in loss against m on a log scale, a colour a network; dashed: Var/(2mG²)."""
     figure, axes = new_figure(width=7.2, height=3.7)
-    for (name, (exact, second)), color in zip(bias.items(), (BLUE, GREY, ORANGE), strict=False):
-        axes.plot(samples, exact, "o-", color=color, label=name)
-        axes.plot(samples, second, "--", color=color, linewidth=1.2)
+    for name, (exact, second) in bias.items():
+        axes.plot(samples, exact, "o-", color=COLORS[name], label=name)
+        axes.plot(samples, second, "--", color=COLORS[name], linewidth=1.2)
     axes.plot([], [], "--", color=INK, linewidth=1.2, label="second order: Var / (2mG²)")
     axes.set_xscale("log", base=2)
     axes.set_xticks(samples, [str(m) for m in samples])
