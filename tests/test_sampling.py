@@ -157,6 +157,20 @@ def test_the_slack_is_taken_from_every_bound():
         smoothed.certify_sequential(x, 10, SequentialPlan(0.25, (0.0, 0.25), 1000, ALPHA))
 
 
+@pytest.mark.parametrize(
+    "p_a, p_b", [(0.2, 0.016), (0.2, 0.19), (0.52, 0.48), (0.52, 0.01), (0.9, 0.1), (0.9, 0.002), (0.999, 0.001)]
+)
+def test_what_is_taken_pays_for_the_law_of_the_noise_at_both_ends(p_a, p_b):
+    """The half-spaces of `sampling`'s proof, just inside R: the machine's probabilities, s off at x and at x′."""
+    s = 1e-5
+    radius = bounds.certified_radius_two_sided(p_a - 2 * s, p_b + 2 * s, 1.0)
+    assert radius > 0
+    at_moved = norm.cdf(norm.ppf(p_a - s) - radius) - s, norm.cdf(norm.ppf(p_b + s) + radius) + s
+    assert at_moved[0] >= at_moved[1] - 1e-12
+    once = bounds.certified_radius_two_sided(p_a - s, p_b + s, 1.0)  # paid for at x only
+    assert norm.cdf(norm.ppf(p_a - s) - once) - s < norm.cdf(norm.ppf(p_b + s) + once) + s
+
+
 def test_predict_pays_for_its_votes():
     x, tie = levels(1, 2, 2), bounds.top_class_p_value(1000, 0)
     prediction = SmoothedClassifier(Recorder(), 3, 0.25, sampler="grid").predict(x, 1000, ALPHA)
