@@ -47,10 +47,17 @@ def main() -> None:
     except BrokenPipeError:  # `rslab table … | head`
         sys.stdout = None
         code = 1
+    except OSError as error:
+        code = _say(f"{error.filename or 'file'}: could not be used ({error.strerror or error}).", 1)
     except Exception as error:
-        if not hasattr(error, "format_message"):  # not the parser's complaint about an option, but a bug
-            raise
-        code = _say(error.format_message(), 2)
+        if hasattr(error, "format_message"):  # the parser's complaint about an option
+            code = _say(error.format_message(), 2)
+        elif isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
+            code = _say(
+                "memory: not enough for so much at a time; try a smaller --batch-size, --batch or --samples.", 1
+            )
+        else:
+            raise  # a bug
     sys.exit(code if isinstance(code, int) else 0)
 
 

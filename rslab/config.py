@@ -71,6 +71,7 @@ class TrainConfig:
         check_choice("outer", self.outer, OUTER_LOSSES)
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("precision", self.precision, PRECISIONS[1:])
+        check_at_least("sigma", self.sigma, 0)
         if self.method in NOISY:
             check_positive("sigma", self.sigma)
         check_at_least("epsilon", self.epsilon, 0)
@@ -78,7 +79,8 @@ class TrainConfig:
             check_at_least(name, getattr(self, name), 1)
         if self.method == "consistency" and self.samples < 2:
             raise InputError(f"samples: got {self.samples} with method 'consistency', expected 2 or more to compare.")
-        for name in ("warmup", "momentum", "weight_decay", "pool_weight", "consistency", "confidence"):
+        check_positive("pool_weight", self.pool_weight)  # a batch may hold pool images alone
+        for name in ("warmup", "momentum", "weight_decay", "consistency", "confidence"):
             check_at_least(name, getattr(self, name), 0)
         check_seed(self.seed)
         check_positive("lr", self.lr)

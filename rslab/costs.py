@@ -106,7 +106,7 @@ def _peak(kind: str, value: int, device: str, precision: str) -> int:
 def process_peak(device: str) -> int:
     """The most bytes that this process has held so far: on a GPU of its memory, else of main memory."""
     if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated()
+        return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
     if status.exists():  # Linux, whose getrusage counts what the parent held
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))

@@ -16,16 +16,21 @@ class WorkError(RuntimeError):
     """The input was fine, the work could not be done (no network, full disk, NaN loss …)."""
 
 
+def _finite(value: float) -> bool:
+    """Whether `value` is a finite number that fits 64 bits."""
+    return abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value)
+
+
 def check_positive(name: str, value: float) -> float:
     """Return `value` if it is a finite number above 0, else raise `InputError`."""
-    if not (math.isfinite(value) and value > 0):
+    if not (_finite(value) and value > 0):
         raise InputError(f"{name}: got {value}, expected a number above 0.")
     return value
 
 
 def check_at_least(name: str, value: float, low: float) -> float:
     """Return `value` if it is finite and ≥ `low`, else raise `InputError`."""
-    if not (math.isfinite(value) and value >= low):
+    if not (_finite(value) and value >= low):
         raise InputError(f"{name}: got {value}, expected {low} or more.")
     return value
 

@@ -121,7 +121,8 @@ def _collate(items: list) -> Tensor | InputError:
 def worker_count() -> int:
     """Processes that read images for one process that trains: this machine's processors shared out, 1 to 8."""
     trainers = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    return min(8, max(1, len(os.sched_getaffinity(0)) // trainers))
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, max(1, processors // trainers))
 
 
 # -- one photograph ------------------------------------------------------------------------

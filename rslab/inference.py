@@ -139,7 +139,7 @@ class CompiledNetwork(nn.Module):
         # which says on a machine without a GPU that there is none
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         # freezing: weights become constants, laid out in advance as the convolutions want them
-        options = {"freezing": True, "triton.cudagraphs": graph and device.startswith("cuda")}
+        options: dict[str, Any] = {"freezing": True, "triton.cudagraphs": graph and device.startswith("cuda")}
         self.compiled = torch.compile(network, dynamic=False, options=options)
         try:
             with torch.inference_mode():

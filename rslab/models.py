@@ -43,6 +43,15 @@ class Normalize(nn.Module):
         return (x - self.mean) / self.std
 
 
+def check_channels(model: nn.Module, images: Tensor) -> None:
+    """`InputError` if `model` is for another number of channels than `images` (…, C, H, W) have: it would broadcast."""
+    for layer in model.modules():
+        if isinstance(layer, Normalize) and len(layer.mean) != images.shape[-3]:
+            raise InputError(
+                f"model: got one for {len(layer.mean)} channels, expected the {images.shape[-3]} of the images."
+            )
+
+
 def conv_bn(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
     """3×3 convolution, batch norm, ReLU."""
     conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)

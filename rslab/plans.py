@@ -22,7 +22,7 @@ import pandas as pd
 from rslab import records
 from rslab.config import NOISY, TrainConfig
 from rslab.data import load_dataset
-from rslab.errors import InputError
+from rslab.errors import InputError, check_positive
 from rslab.models import build_model, count_parameters
 from rslab.runs import CertifySettings, certify_dataset, chosen_indices
 from rslab.training import read_history, train
@@ -121,6 +121,8 @@ def stages(plan: list[PlannedRun], out: Path) -> Iterator[Stage]:
     """Every stage in order, with what of it stands in `out`."""
     for run in _resolved(plan, out):
         folder = out / run.name
+        if (folder / "config.json").exists() and records.read_run(folder)[0] != run.train:
+            raise InputError(f"{folder}: got a run with other options than the plan's, expected those of {run.name}.")
         history = read_history(folder)
         seconds = [record["seconds"] for record in history]
         finished = (folder / "weights.safetensors").exists()
@@ -129,11 +131,13 @@ def stages(plan: list[PlannedRun], out: Path) -> Iterator[Stage]:
         if run.train.method not in NOISY:
             continue
         log = folder / "certify.tsv"
+        size = len(load_dataset(run.train.dataset, "test"))
+        images = chosen_indices(size, run.certify.skip, run.certify.max)
         times = []
         if log.exists() and records.is_log(log):
-            times = [_seconds(text) for text in records.read_log(log).time]
-        images = len(chosen_indices(len(load_dataset(run.train.dataset, "test")), run.certify.skip, run.certify.max))
-        yield Stage(run, "certify", len(times), images, _mean(times))
+            rows = records.read_log(log, torn=True)
+            times = [_seconds(text) for text in rows.time[rows.idx.isin(images)]]
+        yield Stage(run, "certify", len(times), len(images), _mean(times))
 
 
 def recipes(folders: dict[str, Path]) -> pd.DataFrame:
@@ -186,9 +190,12 @@ def carry_out(
 
     `progress(iterator, total, done, title)` may wrap the steps of a stage, to draw a bar.
     """
-    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    deadline = None if minutes is None else time.monotonic() + 60 * check_positive("minutes", minutes)
     for run in _resolved(plan, out):
-        for stage in [stage for stage in stages([run], out) if not stage.complete]:
+        for stage in stages([run], out):
+            if stage.kind == "train" and stage.complete:
+                continue
+            # a complete log is opened too: its settings must be the plan's
             if not _carry_out_stage(stage, out / run.name, device, deadline, progress):
                 return False
     return True
@@ -202,13 +209,11 @@ def _carry_out_stage(stage: Stage, folder: Path, device: str, deadline: float | 
         done = 0  # train yields the finished epochs' records again
     else:
         model, config = records.load_run(folder)
-        if config != run.train:
-            raise InputError(f"{folder}: got a run with other options than the plan's, expected those of {run.name}.")
         data = load_dataset(config.dataset, "test")
         log = folder / "certify.tsv"
         steps = certify_dataset(model, data, run.certify, log, device=device, resume=log.exists())
         done = stage.done
-    if progress is not None:
+    if progress is not None and not stage.complete:
         steps = progress(steps, stage.total, done, f"{stage.kind} {run.name}")
     for count, _ in enumerate(steps, start=done + 1):
         # at least one new step in every call: the first ones of a resumed training are repeated records

@@ -10,7 +10,6 @@ Files from elsewhere are never unpickled. Files are replaced whole or appended r
 by row, so that a kill at any moment loses one row at most.
 """
 
-import fcntl
 import json
 import os
 import platform
@@ -27,6 +26,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+try:
+    import fcntl
+except ImportError:  # Windows: two processes on one run are not noticed there
+    fcntl = None  # type: ignore[assignment]
+
 import rslab
 from rslab.config import TrainConfig
 from rslab.data import LabeledImages
@@ -41,6 +45,7 @@ COUNT_COLUMNS = ("count_a", "n", "n0", "alpha")
 ATTACK_COLUMNS = ("idx", "label", "predict", "basePredict", "correct", "time")
 LOG_BYTES = 256 * 2**20  # no log of a data set is larger
 BEFORE = {"sampler": "float", "compile": False}  # what settings that older logs lack were
+NOT_COMPARED = ("max", "skip", "batch")  # settings that change no row
 
 # -- whole files -------------------------------------------------------------------------
 
@@ -74,7 +79,8 @@ class Claim:
     def __init__(self, path: Path):
         self._file: int | None = os.open(path, os.O_RDONLY)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if fcntl is not None:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self.release()
             raise WorkError(f"{path}: another process is writing here; wait for its end, or stop it.") from error
@@ -150,6 +156,9 @@ def _fill(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
         if tensor.shape != wanted[name].shape:
             got, expected = tuple(tensor.shape), tuple(wanted[name].shape)
             raise InputError(f"{path}: got {name!r} of shape {got}, expected {expected}.")
+        plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+        if not plain or tensor.is_floating_point() != wanted[name].is_floating_point() or tensor.is_complex():
+            raise InputError(f"{path}: got {name!r} of {tensor.dtype} ({tensor.layout}), expected plain numbers.")
     model.load_state_dict(tensors, strict=False)
 
 
@@ -221,8 +230,8 @@ def import_checkpoint(path: Path, *, normalization: str = "standard") -> tuple[n
         if not plain.startswith("0."):  # a normalisation layer kept as buffers: ours has its own
             tensors[plain if plain.startswith("1.") else f"1.{plain}"] = tensor
     head = tensors.get("1.fc.weight")
-    if head is None or head.dim() != 2:
-        raise InputError(f"{path}: got no matrix 'fc.weight', expected the weights of {arch}.")
+    if head is None or head.dim() != 2 or not 2 <= len(head) <= 100_000:
+        raise InputError(f"{path}: got no matrix 'fc.weight' of 2 to 100000 classes, expected the weights of {arch}.")
     dataset = PUBLISHED_DATASETS[arch]
     model = build_model(arch, dataset, len(head), normalization=normalization)
     _fill(model, tensors, path)
@@ -274,12 +283,18 @@ def drop_torn_row(path: Path) -> None:
 _TIME = re.compile(r"(\d+ days?, )?\d+:\d\d:\d\d(\.\d+)?")
 
 
-def read_log(path: Path) -> pd.DataFrame:
+def settings_path(log: Path) -> Path:
+    """Where the settings of a log stand: NAME.json for NAME.tsv, and for any other NAME (sigma_0.25, as published)."""
+    return log.with_name(log.name.removesuffix(".tsv") + ".json")
+
+
+def read_log(path: Path, *, torn: bool = False) -> pd.DataFrame:
     """A certification or attack log, ours or published, as a table with the file's columns.
 
     Refused with the row and the reason: other columns, a truncated row, numbers that
     are none, NaN, a negative radius, an image twice, `correct` that does not follow
-    from label and prediction. A log without rows gives an empty table.
+    from label and prediction. A log without rows gives an empty table. `torn`: a last
+    line without its end, of a run that was killed or goes on, is left out.
     """
     path = Path(path)
     try:
@@ -292,7 +307,7 @@ def read_log(path: Path) -> pd.DataFrame:
     if header not in (CERTIFY_COLUMNS, CERTIFY_COLUMNS + COUNT_COLUMNS, ATTACK_COLUMNS):
         raise InputError(f"{path}: got the first line {lines[0][:60]!r}, expected {' '.join(CERTIFY_COLUMNS)} …")
     rows = [line.rstrip("\r").split("\t") for line in lines[1:]]
-    if rows and rows[-1] == [""]:
+    if rows and (torn or rows[-1] == [""]):
         rows.pop()
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header) or not _TIME.fullmatch(row[5]):
@@ -325,30 +340,33 @@ def _check_log(log: pd.DataFrame, path: Path) -> None:
         refuse(~(log.count_a >= 0) | ~(log.count_a <= log.n), "count_a outside 0 … n")
 
 
-def open_log(log: Path, columns: tuple[str, ...], settings: dict, resume: bool) -> tuple[set[int], Claim]:
-    """Begin a log with its settings beside it or, to resume, the images that it holds already; and hold it."""
+def open_log(
+    log: Path, columns: tuple[str, ...], settings: dict, resume: bool, parts: bool = False
+) -> tuple[set[int], Claim]:
+    """Begin a log with its settings beside it or, to resume, the images that it holds already; and hold it.
+
+    A log without a row is begun anew, unless it has `parts` elsewhere (`shares`).
+    """
     log = Path(log)
-    beside = log.with_suffix(".json")
+    beside = settings_path(log)
     if log.suffix == ".json":
         raise InputError(f"out: got {log}, expected another ending: the settings are written to {beside}.")
-    if log.exists() and not resume:
+    header = log_row(columns).encode()
+    begun = log.exists() and (parts or log.stat().st_size > len(header) or log.read_bytes() not in (b"", header))
+    if begun and not resume:
         raise InputError(f"out: got {log}, which exists, expected a new file, or --resume to go on with it.")
-    if log.exists() and beside.exists():
-        found = read_json(beside)
-        for key in sorted(settings.keys() | found.keys()):
-            ours, theirs = (values.get(key, BEFORE.get(key)) for values in (settings, found))
-            if ours != theirs and key not in ("max", "skip", "batch"):  # these change no row
-                raise InputError(f"{key}: got {ours!r}, expected {theirs!r} as {log} began.")
-    elif log.exists():
+    if begun and not beside.exists():
         raise InputError(f"out: got {log} without {beside.name} beside it, expected both, to resume.")
-    begun = log.exists()
-    if not begun:
-        write_json(beside, settings)
+    if begun:
+        _check_settings(settings, read_json(beside), log)
+    elif beside.exists():
+        _check_ours(beside, log)
+    if not log.exists():
+        write_json(beside, settings)  # and then the log: there is none without settings
         append_text(log, "")
     claim = Claim(log)
-    if begun:
-        write_json(beside, settings)
-        drop_torn_row(log)
+    write_json(beside, settings)
+    drop_torn_row(log)
     if log.stat().st_size == 0:
         append_row(log, columns)
         return set(), claim
@@ -356,3 +374,18 @@ def open_log(log: Path, columns: tuple[str, ...], settings: dict, resume: bool) 
     if tuple(rows.columns) != columns:
         raise InputError(f"{log}: got columns {' '.join(rows.columns)}, expected {' '.join(columns)}.")
     return set(rows.idx), claim
+
+
+def _check_settings(ours: dict, theirs: dict, log: Path) -> None:
+    for key in sorted(ours.keys() | theirs.keys()):
+        new, old = (values.get(key, BEFORE.get(key)) for values in (ours, theirs))
+        unknown = key.endswith("normalization") and key not in theirs  # logs older than this setting
+        if new != old and key not in NOT_COMPARED and not unknown:
+            raise InputError(f"{key}: got {new!r}, expected {old!r} as {log} began.")
+
+
+def _check_ours(beside: Path, log: Path) -> None:
+    """The settings of a log that is gone may be replaced; another log's, or another kind of file, may not."""
+    others = [other for other in (beside.with_suffix(""), beside.with_suffix(".tsv")) if other.exists()]
+    if set(others) - {log} or "weights" not in read_json(beside):
+        raise InputError(f"out: got {log}, whose settings would replace {beside}, expected another name.")

@@ -24,10 +24,10 @@ from rslab.data import LabeledImages, load_dataset
 from rslab.devices import PRECISIONS, choose_precision
 from rslab.errors import InputError, check_at_least, check_choice, check_open_unit, check_positive, check_seed
 from rslab.inference import CompiledNetwork, InferenceNetwork, can_compile
-from rslab.models import NORMALIZATIONS
+from rslab.models import NORMALIZATIONS, Normalize, check_channels
 from rslab.randomness import generator_for
 from rslab.sampling import SAMPLERS, SLACK, noisy_copies, on_grid, whole_steps
-from rslab.sequential import SequentialPlan
+from rslab.sequential import SequentialPlan, spacing
 from rslab.shares import Share, open_share
 from rslab.smoothing import SmoothedClassifier, default_batch_size, log_mean_probs, mean_log_probs
 from rslab.tables import RADII, parse_radii
@@ -61,6 +61,8 @@ class CertifySettings:
             check_at_least(name, getattr(self, name), 1)
         if self.plan() is None and self.radii is not None:
             raise InputError(f"radii: got {self.radii!r} with bound {self.bound!r}, expected --sequential with them.")
+        if self.bound == "bernstein":
+            check_at_least("n", self.n, 2)  # a variance
         _check_optional_counts(self)
         check_seed(self.seed)
 
@@ -68,9 +70,10 @@ class CertifySettings:
         """When to look at the votes and what to conclude, if that is sequential."""
         if self.bound != "sequential":
             return None
+        rest = (self.n, self.alpha, SLACK[self.sampler], spacing(self.batch_size))
         if self.radii is None:
-            return SequentialPlan.within_reach(self.sigma, RADII, self.n, self.alpha, SLACK[self.sampler])
-        return SequentialPlan(self.sigma, parse_radii(self.radii), self.n, self.alpha, SLACK[self.sampler])
+            return SequentialPlan.within_reach(self.sigma, RADII, *rest)
+        return SequentialPlan(self.sigma, parse_radii(self.radii), *rest)
 
 
 @dataclass(frozen=True)
@@ -196,9 +199,11 @@ def certify_dataset(
     chosen = chosen_indices(len(data), settings.skip, settings.max)
     share = open_share(log, columns, described | _provenance(model, data, device), chosen, resume)
     network: nn.Module = InferenceNetwork(model, settings.precision)
+    size = settings.batch_size or 1
     if settings.compile:
-        network = CompiledNetwork(network, settings.batch_size or 1, data.shape, device)
-    smoothed = SmoothedClassifier(network, data.num_classes, settings.sigma, settings.batch_size, settings.sampler)
+        size = min(size, plan.between) if plan else size  # no look waits for a batch filled up with zeros
+        network = CompiledNetwork(network, size, data.shape, device)
+    smoothed = SmoothedClassifier(network, data.num_classes, settings.sigma, size, settings.sampler)
     return share.during(_certified_rows(smoothed, data, settings, share, device))
 
 
@@ -250,7 +255,8 @@ def attack_dataset(
     provenance = _provenance(model, data, device)
     if source is not None:
         _check_classes(source, data, device)
-        provenance["source_weights"] = _provenance(source, data, device)["weights"]
+        theirs = _provenance(source, data, device)
+        provenance |= {f"source_{key}": theirs[key] for key in ("weights", "normalization")}
     chosen = chosen_indices(len(data), settings.skip, settings.max)
     share = open_share(log, records.ATTACK_COLUMNS, asdict(settings) | provenance, chosen, resume)
     network = InferenceNetwork(model, settings.precision)
@@ -329,7 +335,7 @@ def _plain_number(count: float) -> int | float:
 
 def _settled(settings, data: LabeledImages, device: str, log: Path, resume: bool):
     """The settings with what was left open decided: as the log began that is resumed, or else by the device."""
-    if resume and (beside := Path(log).with_suffix(".json")).exists():
+    if resume and (beside := records.settings_path(Path(log))).exists():
         begun = records.read_json(beside)
         if settings.batch_size is None and isinstance(begun.get("batch_size"), int):
             settings = replace(settings, batch_size=begun["batch_size"])
@@ -347,9 +353,13 @@ def _settled(settings, data: LabeledImages, device: str, log: Path, resume: bool
 
 def _check_classes(model: nn.Module, data: LabeledImages, device: str) -> None:
     """The model must take the images of `data` and give one logit a class."""
+    model, image = model.to(device).eval(), data.images[:1].to(device)
+    check_channels(model, image)
     try:
         with torch.inference_mode():
-            logits = model.to(device).eval()(data.images[:1].to(device))
+            logits = model(image)
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         raise InputError(
             f"model: got a network that does not take {data.name} images of shape {data.shape}."
@@ -363,7 +373,9 @@ def _provenance(model: nn.Module, data: LabeledImages, device: str) -> dict:
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    normalize = [layer for layer in model.modules() if isinstance(layer, Normalize)]  # not in the state dict
     return {
+        "normalization": [[values.flatten().tolist() for values in (n.mean, n.std)] for n in normalize],
         "dataset": data.name,
         "data_checksum": data.checksum,
         "weights": digest.hexdigest(),

@@ -47,14 +47,19 @@ from rslab import bounds
 from rslab.errors import InputError, check_at_least, check_open_unit, check_positive
 
 # Chosen by `rslab bench sequential`; none of them touches the guarantee.
-BETWEEN = 128  # looks are multiples of so many votes: full batches
+BETWEEN = 128  # looks are multiples of so many votes, or of more where batches are large (`spacing`)
 GROWTH = 1.1  # and grow by at least a tenth, roughly
 POWER = 0.7  # by the look at n_k, (n_k/n)^POWER of α may be spent
 DOUBT = 0.2  # of an image that n votes would certify with probability 1 − DOUBT: the chance to give it up
 _NEGLIGIBLE = 1e-16  # histories of this probability are counted as passed
 
 
-def looks(n: int) -> tuple[int, ...]:
+def spacing(batch_size: int | None) -> int:
+    """Votes between looks for batches of this size: an eighth, so that a GPU is not kept waiting by small ones."""
+    return max(BETWEEN, (batch_size or 0) // 8)
+
+
+def looks(n: int, between: int = BETWEEN) -> tuple[int, ...]:
     """The vote counts at which to look: 128, 256, … and from 1,280 on a tenth more each time, then n.
 
     >>> looks(1000)
@@ -63,8 +68,8 @@ def looks(n: int) -> tuple[int, ...]:
     check_at_least("n", n, 1)
     taken = []
     batches = 1
-    while batches * BETWEEN < n:
-        taken.append(batches * BETWEEN)
+    while batches * between < n:
+        taken.append(batches * between)
         batches = max(batches + 1, round(batches * GROWTH))
     return (*taken, int(n))
 
@@ -122,10 +127,12 @@ class SequentialPlan:
     n: int = 100_000  # at most so many votes
     alpha: float = 0.001
     slack: float = 0.0  # by how much a vote may hit too often: what `rslab.sampling` says of the sampler
+    between: int = BETWEEN  # votes: looks are multiples of it
 
     def __post_init__(self):
         check_positive("sigma", self.sigma)
         check_at_least("slack", self.slack, 0)
+        check_at_least("between", self.between, 1)
         check_open_unit("alpha", self.alpha)
         check_at_least("n", self.n, 1)
         object.__setattr__(self, "radii", tuple(float(radius) for radius in self.radii))
@@ -141,15 +148,17 @@ class SequentialPlan:
             )
 
     @classmethod
-    def within_reach(cls, sigma: float, radii, n: int, alpha: float, slack: float = 0.0) -> "SequentialPlan":
+    def within_reach(
+        cls, sigma: float, radii, n: int, alpha: float, slack: float = 0.0, between: int = BETWEEN
+    ) -> "SequentialPlan":
         """The plan for those of `radii` that n and α allow at all (0 always counts)."""
         cap = bounds.max_certified_radius(n, alpha, sigma)
-        return cls(sigma, tuple(radius for radius in radii if radius <= cap) or (0.0,), n, alpha, slack)
+        return cls(sigma, tuple(radius for radius in radii if radius <= cap) or (0.0,), n, alpha, slack, between)
 
     @cached_property
     def looks(self) -> tuple[int, ...]:
         """The vote counts n_1 < … < n_K = n at which the votes are looked at."""
-        return looks(self.n)
+        return looks(self.n, self.between)
 
     @cached_property
     def misses(self) -> np.ndarray:

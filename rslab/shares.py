@@ -59,7 +59,7 @@ def open_share(log: Path, columns: tuple[str, ...], settings: dict, chosen: list
     if place.first:
         if (parts := _parts(log)) and not log.exists():
             raise InputError(f"out: got {parts[0]} without {log.name} beside it, expected both, or neither.")
-        done, claim = records.open_log(log, columns, settings, resume)
+        done, claim = records.open_log(log, columns, settings, resume, bool(parts))
         if parts:
             _settle(log)
             claim.release()  # the file may be another now

@@ -115,6 +115,7 @@ class SmoothedClassifier:
         check_at_least("n", n, 1)
         check_open_unit("alpha", alpha)
         check_choice("bound", bound, bounds.BOUNDS)
+        check_images(x[None], name="image")
         soft, slack = bound in ("hoeffding", "bernstein"), SLACK[self.sampler]
         votes = self._soft_votes if soft else self._hard_votes
 
@@ -156,27 +157,31 @@ class SmoothedClassifier:
         if plan.slack != SLACK[self.sampler]:
             raise InputError(f"plan: got slack {plan.slack:g}, expected {SLACK[self.sampler]:g} of {self.sampler!r}.")
         top = int(self.sample_under_noise(x, n0, generator=generator).argmax())
-        counts = torch.zeros(self.num_classes, dtype=torch.long)
+        counts = torch.zeros(self.num_classes, dtype=torch.float64)
         test = SequentialTest(plan)
         while test.wanted:
-            new = self.sample_under_noise(x, test.wanted, generator=generator)
+            new, _ = self._sum_votes(x, test.wanted, self._hard_votes, generator)
             counts += new
             test.add(int(new.sum() - new[top]))
         passed, n = int(test.passed[0]), int(test.votes[0])
         prediction = top if passed else ABSTAIN
         radius = plan.radii[passed - 1] if passed else 0.0
         p_a_lower = 1.0 - float(plan.misses[passed - 1]) - plan.slack if passed else 0.0
-        votes = tuple(map(float, counts.tolist()))
+        votes = tuple(counts.tolist())
         return Certificate(prediction, radius, top, p_a_lower, votes, n0, n, plan.alpha, self.sigma, "sequential")
 
     def sample_under_noise(self, x: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """SAMPLEUNDERNOISE: how often f returns each class on x + δ, n draws; int64 (num_classes,)."""
+        check_images(x[None], name="image")
         sums, _ = self._sum_votes(x, n, self._hard_votes, generator)
         return sums.long()
 
     def _hard_votes(self, logits: Tensor) -> Tensor:
         """(B, K) → (2, K): votes a class, and the sum of their squares (the same)."""
-        return torch.bincount(logits.argmax(1), minlength=self.num_classes).expand(2, -1)
+        votes = torch.zeros(self.num_classes, dtype=torch.float64, device=logits.device)
+        winners = logits.argmax(1)
+        votes.index_add_(0, winners, torch.ones_like(winners, dtype=torch.float64))  # bincount would wait for the GPU
+        return votes.expand(2, -1)
 
     def _soft_votes(self, logits: Tensor) -> Tensor:
         """(B, K) → (2, K): Σ F(x + δ) and Σ F(x + δ)²."""
@@ -187,12 +192,11 @@ class SmoothedClassifier:
     def _sum_votes(self, x: Tensor, n: int, votes: Callable, generator) -> tuple[Tensor, Tensor]:
         """Σ votes and Σ votes² over n noisy copies of x, each float64 (num_classes,) on the CPU.
 
-        Everything stays on the device until the sums are complete: one synchronisation an image.
+        Everything stays on the device until the sums are complete: one synchronisation.
         """
-        check_images(x[None], name="image")
         draw = noisy_copies(self.sampler, x, self.sigma)
         sums = torch.zeros(2, self.num_classes, dtype=torch.float64, device=x.device)
-        broken = torch.zeros((), dtype=torch.bool, device=x.device)
+        broken = torch.zeros(1, dtype=torch.float64, device=x.device)
         batch_size = self.batch_size or default_batch_size(x.shape, x.device.type)
         for start in range(0, n, batch_size):
             size = min(batch_size, n - start)
@@ -202,11 +206,12 @@ class SmoothedClassifier:
                     f"base classifier: got logits of shape {tuple(logits.shape)}, "
                     f"expected ({size}, {self.num_classes})."
                 )
-            broken |= logits.isnan().any()
+            broken += logits.isnan().any()
             sums += votes(logits)
-        if broken:
+        *both, nans = torch.cat((sums.flatten(), broken)).cpu().split((self.num_classes, self.num_classes, 1))
+        if nans:
             raise WorkError("The network gave NaN for a noisy image, which is no vote: nothing is certified.")
-        return tuple(sums.cpu())
+        return tuple(both)
 
 
 def default_batch_size(shape: tuple[int, ...], device: str) -> int:
@@ -225,7 +230,7 @@ def log_mean_probs(f: LogProbs, x: Tensor, noise: Tensor) -> Tensor:
     x: (B, C, H, W), noise: (m, B, C, H, W) → (B, K). Biased low by about
     Var/(2 m p²) (Jensen); with m = 1 it is `mean_log_probs`.
     """
-    return _noisy_log_probs(f, x, noise).logsumexp(0) - torch.tensor(len(noise)).log().to(x)
+    return _noisy_log_probs(f, x, noise).logsumexp(0) - math.log(len(noise))
 
 
 def mean_log_probs(f: LogProbs, x: Tensor, noise: Tensor) -> Tensor:

@@ -206,7 +206,7 @@ def _describe_attack(file: Path) -> tuple[str, int, str, float] | None:
     if match := _PUBLISHED_ATTACK.search(file.as_posix()):
         group, epsilon, kind, samples = match.groups()
         return f"{group} ", int(samples or 0), f"m = {samples}" if samples else kind, float(epsilon)
-    beside = file.with_suffix(".json")
+    beside = records.settings_path(file)
     if not beside.is_file():
         return None
     settings = records.read_json(beside)

@@ -18,11 +18,11 @@ from rslab.config import TrainConfig
 from rslab.data import DATASETS, LabeledImages, load_dataset
 from rslab.devices import choose_precision, device_name
 from rslab.distributed import agree, part_of, world
-from rslab.errors import InputError, WorkError, check_at_least, check_choice
+from rslab.errors import InputError, WorkError, check_choice
 from rslab.imagenet import FolderImages, worker_count
 from rslab.inference import InPrecision
 from rslab.losses import LOSSES, Step
-from rslab.models import build_model
+from rslab.models import build_model, check_channels
 from rslab.parallel import add_up, share_batch_norm, share_gradients, share_state
 from rslab.randomness import generator_for
 
@@ -87,14 +87,21 @@ def _epochs(config, model, optimizer, training_set, start: int = 0) -> Iterator[
 
 def _recorded_epochs(config, model, optimizer, training_set, out: Path, start: int, history) -> Iterator[dict]:
     yield from history
+    if start >= config.epochs:  # stopped between the last epoch's state and the weights
+        _finish_run(out, model)
     for record in _epochs(config, model, optimizer, training_set, start):
         del record["model"]
         _save_state(out / "resume.safetensors", model, optimizer, record["epoch"])
         records.append_text(out / "train.jsonl", json.dumps(record) + "\n")
         if record["epoch"] == config.epochs - 1:
-            records.save_weights(out / "weights.safetensors", model.state_dict())
-            (out / "resume.safetensors").unlink()
+            _finish_run(out, model)
         yield record
+
+
+def _finish_run(out: Path, model) -> None:
+    if not (out / "weights.safetensors").exists():
+        records.save_weights(out / "weights.safetensors", model.state_dict())
+    (out / "resume.safetensors").unlink(missing_ok=True)
 
 
 def _train_epoch(model, optimizer, training_set, config: TrainConfig, epoch: int) -> dict:
@@ -206,6 +213,8 @@ def _training_set(config: TrainConfig, data: LabeledImages, device: str) -> tupl
         return images, labels, torch.ones(len(labels))
     if config.unlabelled == "hidden":
         pool = data.images[hidden]
+        if not len(pool):
+            raise InputError(f"unlabelled: got hidden with all {len(data)} images labelled, expected fewer labels.")
     else:
         check_choice("unlabelled", config.unlabelled, ["hidden", *DATASETS])
         pool = load_dataset(config.unlabelled, "train").images
@@ -223,9 +232,10 @@ def _training_set(config: TrainConfig, data: LabeledImages, device: str) -> tupl
 def pseudo_labels(run: str | Path, pool: Tensor, num_classes: int, device: str = "cpu") -> Tensor:
     """argmax f(x) for every image of the pool (N, C, H, W), by the model of a run folder: (N,) int64."""
     model, _ = records.load_run(run)
-    labels = torch.cat([model.to(device)(batch.to(device)).argmax(1).cpu() for batch in pool.split(1000)])
-    check_at_least("classes of pseudo_labels", num_classes - 1 - int(labels.max()), 0)
-    return labels
+    check_channels(model, pool)
+    if (classes := model(pool[:1]).shape[1]) != num_classes:
+        raise InputError(f"pseudo_labels: got a run of {classes} classes, expected {num_classes}.")
+    return torch.cat([model.to(device)(batch.to(device)).argmax(1).cpu() for batch in pool.split(1000)])
 
 
 # -- checkpoints ---------------------------------------------------------------------------
@@ -268,11 +278,15 @@ def _open_run(out: Path, config, data, model, optimizer, resume: bool) -> tuple[
     state = records.load_tensors(out / "resume.safetensors")
     try:
         epoch = int(state["epoch"])
+        if not 0 <= epoch < config.epochs:
+            raise ValueError(f"epoch {epoch}")
         model.load_state_dict({n[6:]: tensor for n, tensor in state.items() if n.startswith("model.")})
         for number, parameter in enumerate(model.parameters()):
-            if f"momentum.{number}" in state:
-                optimizer.state[parameter]["momentum_buffer"] = state[f"momentum.{number}"].to(parameter.device)
-    except (KeyError, RuntimeError) as error:
+            if (buffer := state.get(f"momentum.{number}")) is not None:
+                if buffer.shape != parameter.shape or not buffer.is_floating_point():
+                    raise ValueError(f"momentum.{number}")
+                optimizer.state[parameter]["momentum_buffer"] = buffer.to(parameter.device)
+    except (KeyError, RuntimeError, ValueError) as error:
         raise InputError(f"{out}/resume.safetensors: got another model's state, expected {config.arch}.") from error
     return epoch + 1, [record for record in history if record["epoch"] <= epoch], claim
 

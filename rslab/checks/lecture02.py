@@ -55,9 +55,7 @@ def _check_noise(noise: Tensor, seen: Tensor, sigma: float, n: int) -> None:
     if torch.equal(seen, seen[:1].expand_as(seen)):
         raise Wrong("All copies carry the same noise: it was drawn once. Draw n of them, shape (n, C, H, W).")
     if seen.min() >= 0 and seen.max() <= 1:
-        raise Wrong(
-            "The noisy images were clipped to [0, 1]: those are the votes of another base classifier; f's own are wanted."
-        )
+        raise Wrong("The noisy images were clipped to [0, 1]: another base classifier's votes; f's own are wanted.")
     spread = float(noise.std())
     if float(noise.mean((0, 1)).abs().max()) > 6 * spread / math.sqrt(n):
         raise Wrong("The noisy copies are not centred at x: the noise is added to x, and has mean 0.")

@@ -121,7 +121,7 @@ def _check_noise(shown: list[Tensor], x: Tensor, sigma: float, m: int) -> None:
     if float(noise.abs().max()) == 0:
         raise Wrong("f saw the clean images: add the noise.")
     if images.min() >= 0 and images.max() <= 1:
-        raise Wrong("The noisy images were clipped to [0, 1]: CERTIFY will not clip what it shows to f, so do not train on that.")
+        raise Wrong("The noisy images were clipped to [0, 1]: CERTIFY will not clip what it shows to f.")
     pairs = torch.cdist(noise.flatten(1), noise.flatten(1)) + torch.eye(len(noise)) * 1e9
     if float(pairs.min()) < 1e-4:
         raise Wrong("Some copies have the same noise: draw it anew for every copy of every image.")

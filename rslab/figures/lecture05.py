@@ -11,14 +11,12 @@ from torch import Tensor
 
 from rslab import published
 from rslab.figures.style import (
-    BLUE,
     COLORS,
     CYCLE,
     DASHES,
     GREEN,
     GREY,
     INK,
-    ORANGE,
     VERMILION,
     new_figure,
     show_image,

@@ -49,7 +49,10 @@ class VotesExplorer(Explorer):
         figure, (left, right) = new_figure(1, 2, width=9.8, height=4.0, width_ratios=(1.3, 1))
         self._lines = [
             left.plot(TRUE, np.full(len(TRUE), 1000.0), style, color=color, label=label)[0]
-            for style, color, label in (("-", GREEN, "sequential, mean"), ("--", ORANGE, "floor, as sound and as strong"))
+            for style, color, label in (
+                ("-", GREEN, "sequential, mean"),
+                ("--", ORANGE, "floor, as sound and as strong"),
+            )
         ]
         fixed = left.axhline(N, color=VERMILION, linestyle=":", label=f"fixed, {N:,}")
         self._dot = left.plot([1], [1000], "o", color=GREEN, markeredgecolor=INK, markersize=9)[0]
