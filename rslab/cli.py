@@ -5,6 +5,7 @@ Exit code 0 when the work is done, 2 for bad input, 1 for failed work: one sente
 
 import sys
 from dataclasses import fields
+from errno import ENAMETOOLONG
 from pathlib import Path
 from typing import Annotated
 
@@ -48,7 +49,8 @@ def main() -> None:
         sys.stdout = None
         code = 1
     except OSError as error:
-        code = _say(f"{error.filename or 'file'}: could not be used ({error.strerror or error}).", 1)
+        name = str(error.filename or "file")[:80]
+        code = _say(f"{name}: could not be used ({error.strerror or error}).", 2 if error.errno == ENAMETOOLONG else 1)
     except Exception as error:
         if hasattr(error, "format_message"):  # the parser's complaint about an option
             code = _say(error.format_message(), 2)

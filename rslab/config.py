@@ -79,8 +79,7 @@ class TrainConfig:
             check_at_least(name, getattr(self, name), 1)
         if self.method == "consistency" and self.samples < 2:
             raise InputError(f"samples: got {self.samples} with method 'consistency', expected 2 or more to compare.")
-        check_positive("pool_weight", self.pool_weight)  # a batch may hold pool images alone
-        for name in ("warmup", "momentum", "weight_decay", "consistency", "confidence"):
+        for name in ("warmup", "momentum", "weight_decay", "pool_weight", "consistency", "confidence"):
             check_at_least(name, getattr(self, name), 0)
         check_seed(self.seed)
         check_positive("lr", self.lr)

@@ -14,7 +14,7 @@ every other one resumed.
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import pandas as pd
@@ -22,7 +22,7 @@ import pandas as pd
 from rslab import records
 from rslab.config import NOISY, TrainConfig
 from rslab.data import load_dataset
-from rslab.errors import InputError, check_positive
+from rslab.errors import InputError, check_at_least
 from rslab.models import build_model, count_parameters
 from rslab.runs import CertifySettings, certify_dataset, chosen_indices
 from rslab.training import read_history, train
@@ -121,7 +121,7 @@ def stages(plan: list[PlannedRun], out: Path) -> Iterator[Stage]:
     """Every stage in order, with what of it stands in `out`."""
     for run in _resolved(plan, out):
         folder = out / run.name
-        if (folder / "config.json").exists() and records.read_run(folder)[0] != run.train:
+        if (folder / "config.json").exists() and _by_name(records.read_run(folder)[0]) != _by_name(run.train):
             raise InputError(f"{folder}: got a run with other options than the plan's, expected those of {run.name}.")
         history = read_history(folder)
         seconds = [record["seconds"] for record in history]
@@ -135,9 +135,31 @@ def stages(plan: list[PlannedRun], out: Path) -> Iterator[Stage]:
         images = chosen_indices(size, run.certify.skip, run.certify.max)
         times = []
         if log.exists() and records.is_log(log):
+            _check_certified(run, log)
             rows = records.read_log(log, torn=True)
             times = [_seconds(text) for text in rows.time[rows.idx.isin(images)]]
         yield Stage(run, "certify", len(times), len(images), _mean(times))
+
+
+def _by_name(config: TrainConfig) -> TrainConfig:
+    """The configuration with other runs by their last name: `out` may be written in another way than before."""
+    pretrained, pseudo_labels = (name and Path(name).name for name in (config.pretrained, config.pseudo_labels))
+    return replace(config, pretrained=pretrained, pseudo_labels=pseudo_labels)
+
+
+def _check_certified(run: PlannedRun, log: Path) -> None:
+    """`InputError` if a log was made with other options than the plan's (what the plan leaves open may be any)."""
+    if not records.settings_path(log).exists():
+        return  # certify_dataset will say so
+    found, settings = records.read_json(records.settings_path(log)), asdict(run.certify)
+    open_ = [key for key, value in settings.items() if value is None or key in ("compile", *records.NOT_COMPARED)]
+    if settings["precision"] == "auto":
+        open_.append("precision")
+    if (plan := run.certify.plan()) is not None:
+        settings["radii"] = list(plan.radii)
+    for key, value in settings.items():
+        if key not in open_ and found.get(key, records.BEFORE.get(key)) != value:
+            raise InputError(f"{log}: got {key} = {found.get(key)!r}, expected {value!r} as in the plan of {run.name}.")
 
 
 def recipes(folders: dict[str, Path]) -> pd.DataFrame:
@@ -190,12 +212,9 @@ def carry_out(
 
     `progress(iterator, total, done, title)` may wrap the steps of a stage, to draw a bar.
     """
-    deadline = None if minutes is None else time.monotonic() + 60 * check_positive("minutes", minutes)
+    deadline = None if minutes is None else time.monotonic() + 60 * check_at_least("minutes", minutes, 0)
     for run in _resolved(plan, out):
-        for stage in stages([run], out):
-            if stage.kind == "train" and stage.complete:
-                continue
-            # a complete log is opened too: its settings must be the plan's
+        for stage in [stage for stage in stages([run], out) if not stage.complete]:
             if not _carry_out_stage(stage, out / run.name, device, deadline, progress):
                 return False
     return True
@@ -213,7 +232,7 @@ def _carry_out_stage(stage: Stage, folder: Path, device: str, deadline: float | 
         log = folder / "certify.tsv"
         steps = certify_dataset(model, data, run.certify, log, device=device, resume=log.exists())
         done = stage.done
-    if progress is not None and not stage.complete:
+    if progress is not None:
         steps = progress(steps, stage.total, done, f"{stage.kind} {run.name}")
     for count, _ in enumerate(steps, start=done + 1):
         # at least one new step in every call: the first ones of a resumed training are repeated records

@@ -256,7 +256,7 @@ def attack_dataset(
     if source is not None:
         _check_classes(source, data, device)
         theirs = _provenance(source, data, device)
-        provenance |= {f"source_{key}": theirs[key] for key in ("weights", "normalization")}
+        provenance |= {"source_weights": theirs["weights"], "source_weights_normalization": theirs["normalization"]}
     chosen = chosen_indices(len(data), settings.skip, settings.max)
     share = open_share(log, records.ATTACK_COLUMNS, asdict(settings) | provenance, chosen, resume)
     network = InferenceNetwork(model, settings.precision)

@@ -172,9 +172,10 @@ def attack_table(paths: list[Path]) -> tuple[pd.DataFrame, dict[str, list[str]]]
     """Accuracy of g under attack in %: one row an attack, one column an ε; and the logs left out.
 
     The attack and ε come from the settings beside our logs, or from the published folders
-    PGD_ε/num_m/predictions and PGD_ε/base/predictions.
+    PGD_ε/num_m/predictions and PGD_ε/base/predictions. Logs that the short name of a row does not
+    tell apart get what differs in their settings, or else their file, into the name.
     """
-    cells: dict[tuple[str, int, str], dict[float, float]] = {}
+    rows: dict[tuple[str, int, str], list[tuple[Path, float, dict, float]]] = {}
     left_out: dict[str, list[str]] = {}
     for path in map(Path, paths):
         if not path.exists():
@@ -189,23 +190,42 @@ def attack_table(paths: list[Path]) -> tuple[pd.DataFrame, dict[str, list[str]]]
                 reason = "empty" if log.empty else "no settings beside it and no PGD_ε/num_m in its path"
                 left_out.setdefault(reason, []).append(str(file))
                 continue
-            group, samples, label, epsilon = described
-            cells.setdefault((group, samples, label), {})[epsilon] = 100 * float(log.correct.mean())
-    if not cells:
+            group, samples, label, epsilon, settings = described
+            accuracy = 100 * float(log.correct.mean())
+            rows.setdefault((group, samples, label), []).append((file, epsilon, settings, accuracy))
+    if not rows:
         raise InputError(f"PATH: got {paths[0]}, which holds no usable attack log, expected one at least.")
-    rows = {f"{group}{label}": values for (group, _, label), values in sorted(cells.items())}
-    table = pd.DataFrame.from_dict(rows, orient="index")
+    cells: dict[str, dict[float, float]] = {}
+    for (group, _, label), logs in sorted(rows.items()):
+        for name, (_, epsilon, _, accuracy) in zip(_told_apart(f"{group}{label}", logs), logs, strict=True):
+            cells.setdefault(name, {})[epsilon] = accuracy
+    table = pd.DataFrame.from_dict(cells, orient="index")
     return table[sorted(table.columns)], left_out
+
+
+def _told_apart(name: str, logs: list[tuple[Path, float, dict, float]]) -> list[str]:
+    """A name for each log of one row: the same for all, unless two are at one ε."""
+
+    def unique(names: list[str]) -> bool:
+        return len({(name, log[1]) for name, log in zip(names, logs, strict=True)}) == len(logs)
+
+    names = [name] * len(logs)
+    if unique(names):
+        return names
+    settings = [log[2] for log in logs]
+    keys = sorted({key for one in settings for key in one if any(one.get(key) != other.get(key) for other in settings)})
+    names = [", ".join([name, *(f"{key} {one.get(key)}" for key in keys if key != "epsilon")]) for one in settings]
+    return names if unique(names) else [f"{name} ({log[0]})" for log in logs]
 
 
 _PUBLISHED_ATTACK = re.compile(r"(\w+)/PGD_(\d+\.\d+)/(base|num_(\d+))/predictions")
 
 
-def _describe_attack(file: Path) -> tuple[str, int, str, float] | None:
-    """(group, order, label, ε) of an attack log, or None where nothing tells."""
+def _describe_attack(file: Path) -> tuple[str, int, str, float, dict] | None:
+    """(group, order, label, ε, all settings) of an attack log, or None where nothing tells."""
     if match := _PUBLISHED_ATTACK.search(file.as_posix()):
         group, epsilon, kind, samples = match.groups()
-        return f"{group} ", int(samples or 0), f"m = {samples}" if samples else kind, float(epsilon)
+        return f"{group} ", int(samples or 0), f"m = {samples}" if samples else kind, float(epsilon), {}
     beside = records.settings_path(file)
     if not beside.is_file():
         return None
@@ -218,7 +238,7 @@ def _describe_attack(file: Path) -> tuple[str, int, str, float] | None:
         base = settings["objective"] == "base"
         label = ("" if base else f"m = {samples} ") + settings["objective"]
         label += " by transfer" * ("source_weights" in settings)
-        return f"{file.parent.name}: {name} ", 0 if base else samples, label, epsilon
+        return f"{file.parent.name}: {name} ", 0 if base else samples, label, epsilon, settings
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{beside}: got settings of no attack, expected those that `rslab attack` writes.") from None
 

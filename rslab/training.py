@@ -122,7 +122,8 @@ def _train_epoch(model, optimizer, training_set, config: TrainConfig, epoch: int
         weight, part = weights[batch], part_of(len(batch))
         y, step.part = labels[batch][part.slice], part
         loss, scores = LOSSES[config.method](network, x, y, step)
-        share = (loss * weight[part.slice]).sum() / weight.sum()  # of the batch's mean loss
+        total = weight.sum().clamp_min(1e-12)  # 0: a batch of pool images alone, of weight 0
+        share = (loss * weight[part.slice]).sum() / total  # of the batch's mean loss
         optimizer.zero_grad(set_to_none=True)
         (share * world().size).backward()  # the processes' gradients are averaged, and should be added up
         optimizer.step()

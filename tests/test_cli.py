@@ -158,6 +158,8 @@ def test_a_published_checkpoint_is_certified(tmp_path, monkeypatch, capsys):
 MISTAKES = [
     ("train --sigma 0", "sigma: got 0.0"),
     ("train --sigma nan", "sigma: got nan"),
+    ("train --sigma nan --method standard", "sigma: got nan"),
+    ("train --epochs 1" + 400 * "0", "epochs: got 1000"),
     ("train --dataset imaginary", "dataset: got 'imaginary'"),
     ("train --method imaginary", "method: got 'imaginary'"),
     ("train --arch imaginary", "arch: got 'imaginary'"),
@@ -172,6 +174,10 @@ MISTAKES = [
     ("certify RUN --alpha 1", "alpha: got 1.0"),
     ("certify RUN --n 0", "n: got 0"),
     ("certify RUN --n0 0", "n0: got 0"),
+    ("certify RUN --n 1" + 400 * "0", "n: got 1000"),
+    ("certify RUN --bound bernstein --n 1", "n: got 1, expected 2"),
+    ("certify " + 300 * "a", "File name too long"),
+    ("table " + 300 * "a", "File name too long"),
     ("certify RUN --sigma -1", "sigma: got -1.0"),
     ("certify RUN --bound imaginary", "bound: got 'imaginary'"),
     ("certify RUN --skip 0", "skip: got 0"),
@@ -193,6 +199,7 @@ MISTAKES = [
     ("table RUN --radii 1,x", "radii: got '1,x'"),
     ("table RUN --format imaginary", "format: got 'imaginary'"),
     ("reproduce imaginary", "plan: got"),
+    ("reproduce demo --minutes nan", "minutes: got nan"),
     ("bench imaginary", "what: got 'imaginary'"),
     ("bench certify --precision half", "precision: got 'half'"),
     ("certify RUN --precision half", "precision: got 'half', expected one of auto, float32, bfloat16"),
@@ -283,6 +290,11 @@ def test_table_of_attacks(run, tmp_path, monkeypatch, capsys):
     assert header.split(",")[1:] == ["0.0", "2.0"]
     clean, attacked = map(float, row.split(",")[1:])
     assert attacked <= clean
+    other = ("--objective", "base", "--epsilon", 2.0, "--loss", "margin", "--n", 50, "--max", 6)
+    assert call(monkeypatch, capsys, "attack", run, *other, "--out", tmp_path / "margin.tsv")[0] == 0
+    _, out, _ = call(monkeypatch, capsys, "table", "--attacks", tmp_path, "--format", "csv")
+    names = [row.rpartition('"')[0] for row in out.splitlines()[1:]]  # no cell replaced another
+    assert len(names) == 2 and "loss cross-entropy" in names[0] and "loss margin" in names[1]
 
 
 @pytest.mark.data

@@ -112,6 +112,28 @@ def test_a_run_with_other_options_is_not_certified(tmp_path):
         carry_out(other, tmp_path / "out")
 
 
+@pytest.mark.parametrize("option", ["certify.n=11", "certify.sigma=0.5", "certify.bound=sequential", "labels=65"])
+def test_complete_stages_of_another_plan_are_refused_and_not_shown_as_this_ones(tmp_path, option):
+    text = "a epochs=1 labels=64 certify.n=10 certify.max=1"
+    carry_out(read_plan(plan_of(tmp_path, text)), tmp_path / "out")
+    assert carry_out(read_plan(plan_of(tmp_path, text + " certify.skip=3")), tmp_path / "out")  # the same image
+    other = read_plan(plan_of(tmp_path, f"{text} {option}"))
+    with pytest.raises(InputError, match="plan"):
+        carry_out(other, tmp_path / "out")
+    with pytest.raises(InputError, match="plan"):
+        list(stages(other, tmp_path / "out"))
+
+
+def test_a_log_torn_by_a_kill_is_resumed_by_the_plan(tmp_path):
+    plan = read_plan(plan_of(tmp_path, "a epochs=1 labels=64 certify.n=10 certify.max=3"))
+    carry_out(plan, tmp_path / "out")
+    log, whole = tmp_path / "out" / "a" / "certify.tsv", without_time(tmp_path / "out" / "a")
+    log.write_bytes(log.read_bytes()[:-15])
+    assert [stage.done for stage in stages(plan, tmp_path / "out")] == [1, 2]
+    assert carry_out(plan, tmp_path / "out")
+    assert without_time(tmp_path / "out" / "a") == whole
+
+
 def test_a_run_may_start_from_an_earlier_one_and_without_noise_nothing_is_certified(tmp_path):
     text = """
     defaults epochs=1 labels=64 certify.n=10 certify.max=1

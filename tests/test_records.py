@@ -204,6 +204,12 @@ def test_truncated_foreign_and_wrong_checkpoints_are_refused_in_a_sentence(tmp_p
     refused(content | {"state_dict": states | {"1.module.conv1.weight": torch.zeros(1)}}, "of shape \\(1,\\), expected")
     refused(content | {"state_dict": states | {"1.module.bn1.bias": "text"}}, "expected tensors")
     refused(content | {"state_dict": {n: t for n, t in states.items() if "fc" not in n}}, "fc.weight")
+    many = torch.zeros(1, 1).expand(10**12, 64)  # a file of a kilobyte
+    refused(content | {"state_dict": states | {"1.module.fc.weight": many}}, "of 2 to 100000 classes")
+    refused(content | {"state_dict": states | {"1.module.fc.weight": torch.zeros(0, 64)}}, "of 2 to 100000 classes")
+    bias = next(name for name in states if name.endswith("fc.bias"))
+    for odd in (torch.zeros(10).to_sparse(), torch.zeros(10, dtype=torch.cfloat), torch.zeros(10, dtype=torch.long)):
+        refused(content | {"state_dict": states | {bias: odd}}, "expected (plain numbers|a checkpoint)")
     with pytest.raises(InputError, match="absent"):
         records.import_checkpoint(tmp_path / "absent")
 

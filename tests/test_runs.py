@@ -11,7 +11,7 @@ from rslab import attacks, bounds, records
 from rslab.data import LabeledImages
 from rslab.errors import InputError, WorkError
 from rslab.inference import InferenceNetwork
-from rslab.models import build_model
+from rslab.models import STATISTICS, Normalize, build_model
 from rslab.randomness import generator_for
 from rslab.runs import AttackSettings, CertifySettings, attack_batch, attack_dataset, certify_dataset, chosen_indices
 from rslab.smoothing import SmoothedClassifier, mean_log_probs
@@ -137,6 +137,52 @@ def test_an_existing_log_is_never_overwritten(trained, few, tmp_path):
     assert log.read_text() == "mine"
     with pytest.raises(InputError, match="expected another ending"):
         certify_dataset(trained, few, SETTINGS, tmp_path / "log.json")
+
+
+def test_logs_named_like_the_fields_keep_settings_of_their_own(trained, few, tmp_path):
+    for sigma in (0.25, 0.5):
+        list(certify_dataset(trained, few, changed(SETTINGS, sigma=sigma, max=2), tmp_path / f"sigma_{sigma}"))
+    begun = (tmp_path / "sigma_0.25").read_bytes()
+    with pytest.raises(InputError, match="^sigma: got 0.5, expected 0.25"):
+        certify_dataset(trained, few, changed(SETTINGS, sigma=0.5), tmp_path / "sigma_0.25", resume=True)
+    assert (tmp_path / "sigma_0.25").read_bytes() == begun
+    assert len(list(certify_dataset(trained, few, SETTINGS, tmp_path / "sigma_0.25", resume=True))) == 4
+
+
+@pytest.mark.parametrize("name, there", [("config.tsv", "config.json"), ("a", "a.tsv"), ("a.tsv", "a")])
+def test_settings_replace_nothing_that_is_not_theirs(trained, few, tmp_path, name, there):
+    if there.endswith(".json"):
+        (tmp_path / there).write_text('{"epochs": 3}')
+    else:
+        list(certify_dataset(trained, few, SETTINGS, tmp_path / there))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(InputError, match="^out: got .* whose settings would replace"):
+        certify_dataset(trained, few, changed(SETTINGS, sigma=0.5), tmp_path / name)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_log_without_a_row_is_begun_anew_with_other_settings(trained, few, tmp_path):
+    log = tmp_path / "a.tsv"
+    certify_dataset(trained, few, SETTINGS, log).close()
+    rows = list(certify_dataset(trained, few, changed(SETTINGS, n=100), log))
+    assert len(rows) == 6 and json.loads((tmp_path / "a.json").read_text())["n"] == 100
+    (tmp_path / "b.tsv").write_text("my notes\n")
+    with pytest.raises(InputError, match="exists"):
+        certify_dataset(trained, few, SETTINGS, tmp_path / "b.tsv")
+
+
+def test_another_normalisation_layer_is_another_network(few, tmp_path):
+    networks = [build_model("cnn", "digits", 10, normalization=name).eval() for name in ("standard", "center")]
+    networks[1].load_state_dict(networks[0].state_dict())
+    list(certify_dataset(networks[0], few, changed(SETTINGS, max=1), tmp_path / "a.tsv"))
+    with pytest.raises(InputError, match="^normalization: got"):
+        certify_dataset(networks[1], few, SETTINGS, tmp_path / "a.tsv", resume=True)
+
+
+def test_a_model_for_another_number_of_channels_is_refused(few, tmp_path):
+    colour = nn.Sequential(Normalize(*STATISTICS["cifar10"]), nn.Flatten(), nn.Linear(3 * 64, 10))
+    with pytest.raises(InputError, match="^model: got one for 3 channels, expected the 1 of the images"):
+        certify_dataset(colour, few, SETTINGS, tmp_path / "a.tsv")
 
 
 def test_a_model_of_other_classes_or_images_is_refused_before_anything_is_written(few, tmp_path):

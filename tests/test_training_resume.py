@@ -110,6 +110,26 @@ def test_a_kill_between_state_and_record_loses_no_record(tmp_path, few):
     assert epochs == sorted(set(epochs)) and epochs[-1] == 3
 
 
+def test_a_run_stopped_between_its_last_state_and_its_weights_is_finished(tmp_path, few):
+    whole = finish(CONFIG, tmp_path / "whole", few)
+    interrupt(CONFIG, tmp_path / "part", few, epochs=3)
+    steps = train(CONFIG, tmp_path / "part", data=few, resume=True)
+    save = records.save_weights
+
+    def full_disk(path, *rest):
+        if path.name == "weights.safetensors":
+            raise WorkError("disk: full")
+        save(path, *rest)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(WorkError, match="full"):
+        patch.setattr(records, "save_weights", full_disk)
+        list(steps)
+    assert not (tmp_path / "part" / "weights.safetensors").exists()
+    again = finish(CONFIG, tmp_path / "part", few, resume=True)
+    assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
+    assert not (tmp_path / "part" / "resume.safetensors").exists() and len(read_history(tmp_path / "part")) == 4
+
+
 def test_a_run_killed_before_its_first_epoch_ended_begins_anew(tmp_path, few):
     whole = finish(CONFIG, tmp_path / "whole", few)
     out = tmp_path / "parts"
@@ -181,6 +201,13 @@ def test_a_broken_state_is_refused(tmp_path, few):
     records.save_weights(state, {"epoch": torch.tensor(0), "model.other": torch.zeros(1)})
     with pytest.raises(InputError, match="resume.safetensors: got another model's state"):
         list(train(CONFIG, tmp_path / "run", data=few, resume=True))
+    state.write_bytes(content)
+    whole = records.load_tensors(state)
+    momentum = next(name for name in whole if name.startswith("momentum"))
+    for odd in ({"epoch": torch.tensor(-3)}, {"epoch": torch.tensor(math.nan)}, {momentum: torch.zeros(2, 2)}):
+        records.save_weights(state, whole | odd)
+        with pytest.raises(InputError, match="resume.safetensors: got another model's state"):
+            list(train(CONFIG, tmp_path / "run", data=few, resume=True))
 
 
 def test_a_loss_of_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path, few):
@@ -295,8 +322,14 @@ def test_pseudo_labels_are_the_argmax_of_the_run(trained_run, few):
         assert torch.equal(pseudo_labels(str(trained_run), few.images, 10), model(few.images).argmax(1))
 
 
+def test_a_hidden_pool_without_an_image_is_refused(few, trained_run):
+    config = changed(CONFIG, labels=64, unlabelled="hidden", pseudo_labels=str(trained_run))
+    with pytest.raises(InputError, match="^unlabelled: got hidden with all 64 images labelled"):
+        train(config, data=few)
+
+
 def test_pseudo_labels_beyond_the_classes_are_refused(trained_run, few):
-    with pytest.raises(InputError, match="classes of pseudo_labels"):
+    with pytest.raises(InputError, match="^pseudo_labels: got a run of 10 classes, expected 3"):
         pseudo_labels(str(trained_run), few.images, 3)
 
 
