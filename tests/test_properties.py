@@ -202,7 +202,7 @@ def test_certify_abstains_on_a_uniform_classifier(classes, seed, sampler):
     x = torch.full((1, 2, 2), 0.6)
     certificate = smoothed.certify(x, 50, 500, 1e-5, generator=generator_for("certify", 0, seed))
     assert certificate.prediction == ABSTAIN and certificate.radius == 0
-    plan = SequentialPlan(0.25, (0.0, 0.25), 500, 1e-5, 2.0**-28 if sampler == "grid" else 0.0)
+    plan = SequentialPlan(0.25, (0.0, 0.25), 500, 1e-5, SLACK[sampler])
     certificate = smoothed.certify_sequential(x, 50, plan, generator=generator_for("certify", 1, seed))
     assert certificate.prediction == ABSTAIN and certificate.radius == 0
     assert smoothed.predict(x, 500, 1e-5, generator=generator_for("predict", 0, seed)).prediction == ABSTAIN
