@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rslab import bounds
 from rslab.attacks import ddn, fgsm, margin, pgd
 from rslab.randomness import generator_for
-from rslab.sampling import STEPS, whole_steps
+from rslab.sampling import SLACK, STEPS, whole_steps
 from rslab.sequential import SequentialPlan, simulate
 from rslab.smoothing import ABSTAIN, SmoothedClassifier
 
