@@ -311,52 +311,53 @@ def compare_votes(p_a: np.ndarray, sigma: float, n: int, alpha: float, rng: np.r
     return {"votes": float(votes.mean()), "floor": floor, "cells": int(passed.sum()), "cells_fixed": int(fixed)}
 
 
+METHODS_COMPARED = ("gaussian", "smoothadv")
+
+
+def votes_saved(n: int, alpha: float, repetitions: int) -> dict[str, dict]:
+    """`compare_votes` for each published model, and for the four of each method together ("gaussian-all")."""
+    rng, rows = np.random.default_rng(0), dict[str, dict]()
+    for name, p_a in published_top_probabilities().items():
+        rows[name] = compare_votes(np.tile(p_a, repetitions), float(name.split("-")[1]), n, alpha, rng)
+    for method in METHODS_COMPARED:
+        of_method = [row for name, row in rows.items() if name.startswith(method)]
+        rows[f"{method}-all"] = {key: statistics.mean(row[key] for row in of_method) for key in of_method[0]}
+    for row in rows.values():
+        row |= {"speed_up": n / row["votes"], "over_floor": row["votes"] / row["floor"]}
+        row["kept"] = row["cells"] / row["cells_fixed"]
+    return dict(sorted(rows.items()))
+
+
 def measure_sequential(arch: str, seconds: float, device: str, precision: str, repetitions: int = 20) -> dict:
     """On the p_A of the published models; and with the speed of a vote, both gains together."""
-    n, alpha, rng = 100_000, 0.001, np.random.default_rng(0)
-    rows = {}
-    for name, p_a in published_top_probabilities().items():
-        row = compare_votes(np.tile(p_a, repetitions), float(name.split("-")[1]), n, alpha, rng)
-        rows[name] = row | {
-            "speed_up": n / row["votes"],
-            "over_floor": row["votes"] / row["floor"],
-            "kept": row["cells"] / row["cells_fixed"],
-        }
-    votes = {m: statistics.mean(r["votes"] for k, r in rows.items() if k.startswith(m)) for m in METHODS_COMPARED}
+    n, alpha = 100_000, 0.001
+    rows = {size: votes_saved(size, alpha, repetitions) for size in (n, n // 10)}
     speed = measure("sequential votes", arch, seconds, device, precision)
     together = {
-        reference: {m: found["ratio"] * (100 + n) / (100 + votes[m]) for m in METHODS_COMPARED}
+        reference: {m: found["ratio"] * (100 + n) / (100 + rows[n][f"{m}-all"]["votes"]) for m in METHODS_COMPARED}
         for reference, found in speed["references"].items()
     }
     return {"what": "sequential", "n": n, "alpha": alpha, "rows": rows, "speed": speed, "together": together}
 
 
-METHODS_COMPARED = ("gaussian", "smoothadv")
-
-
 def _format_sequential(result: dict) -> str:
-    lines = [
-        f"Votes an image on the p_A of the published models; n = {result['n']:,}, α = {result['alpha']:g}, "
-        "every radius of the table that n allows:",
-        "model-σ         votes  speed-up   floor  over the floor  cells kept",
-    ]
-    for method in METHODS_COMPARED:
-        rows = {name: row for name, row in result["rows"].items() if name.startswith(method)}
-        votes, floor, cells, fixed = (
-            sum(row[key] for row in rows.values()) for key in ("votes", "floor", "cells", "cells_fixed")
-        )
-        total = dict(votes=votes / len(rows), floor=floor / len(rows), speed_up=result["n"] * len(rows) / votes)
-        rows |= {f"{method} all": total | dict(over_floor=votes / floor, kept=cells / fixed)}
-        for name, row in rows.items():
-            lines.append(
-                f"{name:14}{row['votes']:7,.0f}{row['speed_up']:8.1f} ×{row['floor']:8,.0f}{row['over_floor']:14.2f} ×"
-                f"{row['kept']:12.2%}"
-            )
+    lines = [f"Votes an image on the p_A of the published models; α = {result['alpha']:g}, every radius of the table:"]
+    for n, rows in result["rows"].items():
+        lines.append(f"{f'n = {n:,}':14}  votes  speed-up   floor  over the floor  cells kept")
+        lines += [
+            f"{name:14}{row['votes']:7,.0f}{row['speed_up']:8.1f} ×{row['floor']:8,.0f}{row['over_floor']:14.2f} ×"
+            f"{row['kept']:12.2%}"
+            for name, row in rows.items()
+        ]
     lines.append(format_result(result["speed"]))
     for reference, gains in result["together"].items():
         text = ", ".join(f"{value:.0f} × ({method})" for method, value in gains.items())
-        lines.append(f"    both gains together, an image against n votes of the {reference}: {text}")
+        lines.append(f"    both gains together, an image against {result['n']:,} votes of the {reference}: {text}")
     return "\n".join(lines)
+
+
+def _rounded(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
 def format_result(result: dict) -> str:
@@ -367,7 +368,7 @@ def format_result(result: dict) -> str:
         return costs.format_costs(result)
     lines = [
         f"{result['what']}, {result['arch']} on {result['device']}, {result['precision']}, "
-        f"{result['threads']} threads: {result['per_second']:,.0f} noisy images/s"
+        f"{result['threads']} threads: {_rounded(result['per_second'])} noisy images/s"
     ]
     if "peak_share" in result:
         lines[0] += f", {result['peak_share']:.0%} of the matrix peak ({result['peak_flops'] / 1e9:,.0f} GFLOP/s)"
@@ -375,7 +376,7 @@ def format_result(result: dict) -> str:
         lines[0] += f"; prepared in {result['preparation_seconds']:.0f} s"
     for name, found in result["references"].items():
         lines.append(
-            f"    {found['ratio']:.2f} × the {name} ({found['per_second']:,.0f}/s), "
+            f"    {found['ratio']:.2f} × the {name} ({_rounded(found['per_second'])}/s), "
             f"{found['low']:.2f} to {found['high']:.2f} over {result['pairs']} pairs"
         )
     return "\n".join(lines)

@@ -81,6 +81,18 @@ def test_bad_requests_are_refused_before_anything_is_measured(arguments, name):
         next(benchmarks.programme(*arguments, "cpu", "float32"))
 
 
+# -- fewer votes ---------------------------------------------------------------------------
+
+
+def test_the_votes_saved_are_those_of_the_simulation_and_the_totals_weigh_every_model_alike():
+    rows = benchmarks.votes_saved(1000, 0.001, repetitions=1)
+    assert len(rows) == 8 + 2 and list(rows) == sorted(rows)
+    for method in ("gaussian", "smoothadv"):
+        ours = [rows[f"{method}-{sigma}"] for sigma in ("0.12", "0.25", "0.5", "1")]
+        assert rows[f"{method}-all"]["votes"] == pytest.approx(sum(row["votes"] for row in ours) / 4)
+        assert all(row["floor"] < row["votes"] < 1000 and row["kept"] > 0.95 for row in ours)
+
+
 # -- cost as work grows --------------------------------------------------------------------
 
 
