@@ -33,7 +33,7 @@ is at most α: the bound of Clopper–Pearson at level α certifies r_j on the n
 **How few votes could do.** Say a method certifies r_j with probability at most α when p_A = q_j, and with
 probability at least β ≥ α at the true p_A > q_j. Stopped at any time, its N votes tell p_A from q_j by
 E[N] · kl(p_A, q_j) (Wald 1945), and no answer computed from them tells more: E[N] · kl(p_A, q_j) ≥ kl(β, α),
-with kl(a, b) = a log(a/b) + (1 − a) log((1 − a)/(1 − b)). This is `floor_votes`: also who knows p_A needs them.
+with kl(a, b) = a log(a/b) + (1 − a) log((1 − a)/(1 − b)). This is `floor_votes`: even one who knows p_A needs them.
 """
 
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ from rslab.errors import InputError, check_at_least, check_open_unit, check_posi
 
 # Chosen by `rslab bench sequential`; none of them touches the guarantee.
 BETWEEN = 128  # looks are multiples of so many votes, or of more where batches are large (`spacing`)
-GROWTH = 1.1  # and grow by at least a tenth, roughly
+GROWTH = 1.1  # and from ten of these on each is a tenth above the one before
 POWER = 0.7  # by the look at n_k, (n_k/n)^POWER of α may be spent
 DOUBT = 0.2  # of an image that n votes would certify with probability 1 − DOUBT: the chance to give it up
 _NEGLIGIBLE = 1e-16  # histories of this probability are counted as passed
