@@ -23,7 +23,7 @@ from rslab.inference import DTYPES, CompiledNetwork, InferenceNetwork, InPrecisi
 from rslab.losses import Step, smoothadv_loss
 from rslab.models import build_model
 from rslab.records import RESULTS
-from rslab.sequential import SequentialPlan, floor_votes, simulate, spacing
+from rslab.sequential import BETWEEN, SequentialPlan, floor_votes, simulate, spacing
 from rslab.smoothing import SmoothedClassifier, default_batch_size, log_mean_probs
 from rslab.tables import RADII
 
@@ -301,9 +301,11 @@ def published_top_probabilities() -> dict[str, np.ndarray]:
         return {name: file[name] / 100_000 for name in sorted(file.files)}
 
 
-def compare_votes(p_a: np.ndarray, sigma: float, n: int, alpha: float, rng: np.random.Generator) -> dict:
+def compare_votes(
+    p_a: np.ndarray, sigma: float, n: int, alpha: float, rng: np.random.Generator, between: int = BETWEEN
+) -> dict:
     """Votes an image, and the table's cells, of the sequential bound against n votes each: a simulation."""
-    plan = SequentialPlan.within_reach(sigma, RADII, n, alpha)
+    plan = SequentialPlan.within_reach(sigma, RADII, n, alpha, between=between)
     votes, passed = simulate(plan, p_a, rng)
     lower = bounds.lower_confidence_bound(rng.binomial(n, p_a), n, alpha)
     fixed = (bounds.certified_radius(lower, sigma)[:, None] >= np.array(plan.radii))[lower > 0.5].sum()
@@ -314,11 +316,11 @@ def compare_votes(p_a: np.ndarray, sigma: float, n: int, alpha: float, rng: np.r
 METHODS_COMPARED = ("gaussian", "smoothadv")
 
 
-def votes_saved(n: int, alpha: float, repetitions: int) -> dict[str, dict]:
+def votes_saved(n: int, alpha: float, repetitions: int, between: int = BETWEEN) -> dict[str, dict]:
     """`compare_votes` for each published model, and for the four of each method together ("gaussian-all")."""
     rng, rows = np.random.default_rng(0), dict[str, dict]()
     for name, p_a in published_top_probabilities().items():
-        rows[name] = compare_votes(np.tile(p_a, repetitions), float(name.split("-")[1]), n, alpha, rng)
+        rows[name] = compare_votes(np.tile(p_a, repetitions), float(name.split("-")[1]), n, alpha, rng, between)
     for method in METHODS_COMPARED:
         of_method = [row for name, row in rows.items() if name.startswith(method)]
         rows[f"{method}-all"] = {key: statistics.mean(row[key] for row in of_method) for key in of_method[0]}
@@ -331,7 +333,8 @@ def votes_saved(n: int, alpha: float, repetitions: int) -> dict[str, dict]:
 def measure_sequential(arch: str, seconds: float, device: str, precision: str, repetitions: int = 20) -> dict:
     """On the p_A of the published models; and with the speed of a vote, both gains together."""
     n, alpha = 100_000, 0.001
-    rows = {size: votes_saved(size, alpha, repetitions) for size in (n, n // 10)}
+    between = spacing(default_batch_size(SHAPES[arch][1], device.split(":")[0]))
+    rows = {size: votes_saved(size, alpha, repetitions, between) for size in (n, n // 10)}
     speed = measure("sequential votes", arch, seconds, device, precision)
     together = {
         reference: {m: found["ratio"] * (100 + n) / (100 + rows[n][f"{m}-all"]["votes"]) for m in METHODS_COMPARED}

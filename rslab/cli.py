@@ -34,6 +34,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupte
 PRECISION = "auto is the fastest that the device runs natively, bfloat16 or float32"
 Precision = Annotated[str, typer.Option(help="Of the network; logs record it: " + PRECISION)]
 DEFAULT = TrainConfig()
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "Storage size calculation overflowed")
 
 
 def main() -> None:
@@ -54,7 +55,7 @@ def main() -> None:
     except Exception as error:
         if hasattr(error, "format_message"):  # the parser's complaint about an option
             code = _say(error.format_message(), 2)
-        elif isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
+        elif isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY):
             code = _say(
                 "memory: not enough for so much at a time; try a smaller --batch-size, --batch or --samples.", 1
             )

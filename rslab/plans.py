@@ -25,6 +25,7 @@ from rslab.data import load_dataset
 from rslab.errors import InputError, check_at_least
 from rslab.models import build_model, count_parameters
 from rslab.runs import CertifySettings, certify_dataset, chosen_indices
+from rslab.shares import BEFORE, NOT_COMPARED
 from rslab.training import read_history, train
 
 PLANS = Path(__file__).parent / "plan_files"
@@ -134,15 +135,16 @@ def stages(plan: list[PlannedRun], out: Path) -> Iterator[Stage]:
         size = len(load_dataset(run.train.dataset, "test"))
         images = chosen_indices(size, run.certify.skip, run.certify.max)
         times = []
-        if log.exists() and records.is_log(log):
-            _check_certified(run, log)
+        if records.is_log(log) and b"\n" in log.read_bytes():  # else not even its header is whole
             rows = records.read_log(log, torn=True)
             times = [_seconds(text) for text in rows.time[rows.idx.isin(images)]]
+            if len(rows):
+                _check_certified(run, log)
         yield Stage(run, "certify", len(times), len(images), _mean(times))
 
 
 def _by_name(config: TrainConfig) -> TrainConfig:
-    """The configuration with other runs by their last name: `out` may be written in another way than before."""
+    """The configuration with other runs by their last name: the folder of all may have moved."""
     pretrained, pseudo_labels = (name and Path(name).name for name in (config.pretrained, config.pseudo_labels))
     return replace(config, pretrained=pretrained, pseudo_labels=pseudo_labels)
 
@@ -152,13 +154,13 @@ def _check_certified(run: PlannedRun, log: Path) -> None:
     if not records.settings_path(log).exists():
         return  # certify_dataset will say so
     found, settings = records.read_json(records.settings_path(log)), asdict(run.certify)
-    open_ = [key for key, value in settings.items() if value is None or key in ("compile", *records.NOT_COMPARED)]
+    open_ = [key for key, value in settings.items() if value is None or key in ("compile", *NOT_COMPARED)]
     if settings["precision"] == "auto":
         open_.append("precision")
     if (plan := run.certify.plan()) is not None:
         settings["radii"] = list(plan.radii)
     for key, value in settings.items():
-        if key not in open_ and found.get(key, records.BEFORE.get(key)) != value:
+        if key not in open_ and found.get(key, BEFORE.get(key)) != value:
             raise InputError(f"{log}: got {key} = {found.get(key)!r}, expected {value!r} as in the plan of {run.name}.")
 
 

@@ -44,8 +44,6 @@ CERTIFY_COLUMNS = ("idx", "label", "predict", "radius", "correct", "time")
 COUNT_COLUMNS = ("count_a", "n", "n0", "alpha")
 ATTACK_COLUMNS = ("idx", "label", "predict", "basePredict", "correct", "time")
 LOG_BYTES = 256 * 2**20  # no log of a data set is larger
-BEFORE = {"sampler": "float", "compile": False}  # what settings that older logs lack were
-NOT_COMPARED = ("max", "skip", "batch")  # settings that change no row
 
 # -- whole files -------------------------------------------------------------------------
 
@@ -67,6 +65,7 @@ def write_whole(path: Path, write) -> None:
 def append_text(path: Path, text: str) -> None:
     """Append and flush; a failure names the file and loses nothing that was there."""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8", newline="") as file:
             file.write(text)
     except OSError as error:
@@ -338,54 +337,3 @@ def _check_log(log: pd.DataFrame, path: Path) -> None:
     if "n" in log:
         refuse((log.n < 1) | (log.n0 < 1) | ~(log.alpha > 0) | ~(log.alpha < 1), "n, n0 or alpha out of range")
         refuse(~(log.count_a >= 0) | ~(log.count_a <= log.n), "count_a outside 0 … n")
-
-
-def open_log(
-    log: Path, columns: tuple[str, ...], settings: dict, resume: bool, parts: bool = False
-) -> tuple[set[int], Claim]:
-    """Begin a log with its settings beside it or, to resume, the images that it holds already; and hold it.
-
-    A log without a row is begun anew, unless it has `parts` elsewhere (`shares`).
-    """
-    log = Path(log)
-    beside = settings_path(log)
-    if log.suffix == ".json":
-        raise InputError(f"out: got {log}, expected another ending: the settings are written to {beside}.")
-    header = log_row(columns).encode()
-    begun = log.exists() and (parts or log.stat().st_size > len(header) or log.read_bytes() not in (b"", header))
-    if begun and not resume:
-        raise InputError(f"out: got {log}, which exists, expected a new file, or --resume to go on with it.")
-    if begun and not beside.exists():
-        raise InputError(f"out: got {log} without {beside.name} beside it, expected both, to resume.")
-    if begun:
-        _check_settings(settings, read_json(beside), log)
-    elif beside.exists():
-        _check_ours(beside, log)
-    if not log.exists():
-        write_json(beside, settings)  # and then the log: there is none without settings
-        append_text(log, "")
-    claim = Claim(log)
-    write_json(beside, settings)
-    drop_torn_row(log)
-    if log.stat().st_size == 0:
-        append_row(log, columns)
-        return set(), claim
-    rows = read_log(log)
-    if tuple(rows.columns) != columns:
-        raise InputError(f"{log}: got columns {' '.join(rows.columns)}, expected {' '.join(columns)}.")
-    return set(rows.idx), claim
-
-
-def _check_settings(ours: dict, theirs: dict, log: Path) -> None:
-    for key in sorted(ours.keys() | theirs.keys()):
-        new, old = (values.get(key, BEFORE.get(key)) for values in (ours, theirs))
-        unknown = key.endswith("normalization") and key not in theirs  # logs older than this setting
-        if new != old and key not in NOT_COMPARED and not unknown:
-            raise InputError(f"{key}: got {new!r}, expected {old!r} as {log} began.")
-
-
-def _check_ours(beside: Path, log: Path) -> None:
-    """The settings of a log that is gone may be replaced; another log's, or another kind of file, may not."""
-    others = [other for other in (beside.with_suffix(""), beside.with_suffix(".tsv")) if other.exists()]
-    if set(others) - {log} or "weights" not in read_json(beside):
-        raise InputError(f"out: got {log}, whose settings would replace {beside}, expected another name.")

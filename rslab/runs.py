@@ -46,7 +46,8 @@ class CertifySettings:
     seed: int = 0
     skip: int = 1  # take every skip-th image …
     max: int | None = None  # … and at most this many
-    batch_size: int | None = None  # noisy images at a time (default: by size and device); orders the noise of a GPU
+    batch_size: int | None = None  # noisy images at a time (default: by size and device); orders a GPU's noise, and
+    # spaces the looks of a sequential bound (`sequential.spacing`)
     sampler: str = "float"  # "grid": sound in floating point, for 8-bit images
     precision: str = "auto"  # of the network: the fastest that the device runs natively; logs say which
     compile: bool = False  # the network by torch.compile: seconds at first, faster after
@@ -195,7 +196,8 @@ def certify_dataset(
     columns = records.CERTIFY_COLUMNS + records.COUNT_COLUMNS
     described, plan = asdict(settings), settings.plan()
     described.pop("radii")
-    described |= {"radii": list(plan.radii)} if plan else {}
+    described |= {"slack": SLACK[settings.sampler]}
+    described |= {"radii": list(plan.radii), "between": plan.between} if plan else {}
     chosen = chosen_indices(len(data), settings.skip, settings.max)
     share = open_share(log, columns, described | _provenance(model, data, device), chosen, resume)
     network: nn.Module = InferenceNetwork(model, settings.precision)

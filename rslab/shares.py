@@ -1,6 +1,6 @@
-"""One log by many processes: images dealt out by index, a part log a rank, merged at the end.
+"""One log, by one process or by many: begun or resumed with the settings that made it beside it.
 
-Rank r takes every size-th of the images that the log lacks and appends their rows to
+Of many, images are dealt out by index: rank r takes every size-th of the images that the log lacks and appends their rows to
 `.NAME.tsv.part-r`, without a header, so that nobody takes a part for a log. When all are
 through, rank 0 puts the rows in the order of their images, replaces the log whole and
 deletes the parts: the file that one process would have written. What a job leaves that
@@ -17,6 +17,10 @@ from pathlib import Path
 from rslab import records
 from rslab.distributed import agree, wait_for_all, world
 from rslab.errors import InputError
+
+BEFORE = {"sampler": "float", "compile": False}  # what settings that older logs lack were
+SINCE = ("normalization", "source_weights_normalization", "slack", "between")  # in which older logs are silent
+NOT_COMPARED = ("max", "skip", "batch")  # settings that change no row
 
 
 @dataclass
@@ -47,7 +51,7 @@ class Share:
 
 
 def open_share(log: Path, columns: tuple[str, ...], settings: dict, chosen: list[int], resume: bool) -> Share:
-    """Begin or resume a log of the images `chosen`, as `records.open_log` does, and take this rank's share.
+    """Begin or resume a log of the images `chosen`, as `open_log` does, and take this rank's share.
 
     Raises `InputError` for more processes than images, a log that exists or was made with
     other settings, and parts whose log is gone.
@@ -59,7 +63,7 @@ def open_share(log: Path, columns: tuple[str, ...], settings: dict, chosen: list
     if place.first:
         if (parts := _parts(log)) and not log.exists():
             raise InputError(f"out: got {parts[0]} without {log.name} beside it, expected both, or neither.")
-        done, claim = records.open_log(log, columns, settings, resume, bool(parts))
+        done, claim = open_log(log, columns, settings, resume, bool(parts))
         if parts:
             _settle(log)
             claim.release()  # the file may be another now
@@ -106,3 +110,72 @@ def _image(line: str, log: Path) -> int:
 def _write_checked(file: Path, text: str) -> None:
     file.write_text(text, encoding="utf-8", newline="")
     records.read_log(file)
+
+
+# -- a log and its settings ------------------------------------------------------------------
+
+
+def open_log(
+    log: Path, columns: tuple[str, ...], settings: dict, resume: bool, parts: bool = False
+) -> tuple[set[int], records.Claim]:
+    """Begin a log with its settings beside it or, to resume, the images that it holds already; and hold it.
+
+    A log without a row is begun anew, unless it has `parts` (of many processes, above).
+    """
+    log = Path(log)
+    if log.suffix == ".json":
+        raise InputError(
+            f"out: got {log}, expected another ending: the settings are written to {records.settings_path(log)}."
+        )
+    created = not log.exists()
+    if created:
+        records.append_text(log, "")
+    claim = records.Claim(log)  # all that follows is this process's alone
+    try:
+        return _begin_or_resume(log, columns, settings, resume, parts), claim
+    except BaseException:
+        if created and not log.stat().st_size:
+            log.unlink()
+        claim.release()
+        raise
+
+
+def _begin_or_resume(log: Path, columns: tuple[str, ...], settings: dict, resume: bool, parts: bool) -> set[int]:
+    beside, header = records.settings_path(log), records.log_row(columns).encode()
+    begun = parts or log.stat().st_size > len(header) or not header.startswith(log.read_bytes())
+    if begun and not resume:
+        raise InputError(f"out: got {log}, which exists, expected a new file, or --resume to go on with it.")
+    if begun and not beside.exists():
+        raise InputError(f"out: got {log} without {beside.name} beside it, expected both, to resume.")
+    if begun:
+        theirs = records.read_json(beside)
+        settings = {key: value for key, value in settings.items() if key in theirs or key not in SINCE}
+        _check_settings(settings, theirs, log)
+    elif beside.exists():
+        _check_ours(beside, log)
+    records.write_json(beside, settings)
+    records.drop_torn_row(log)
+    if log.stat().st_size == 0:
+        records.append_row(log, columns)
+        return set()
+    rows = records.read_log(log)
+    if tuple(rows.columns) != columns:
+        raise InputError(f"{log}: got columns {' '.join(rows.columns)}, expected {' '.join(columns)}.")
+    return set(rows.idx)
+
+
+def _check_settings(ours: dict, theirs: dict, log: Path) -> None:
+    for key in sorted(ours.keys() | theirs.keys()):
+        new, old = (values.get(key, BEFORE.get(key)) for values in (ours, theirs))
+        if new != old and key not in NOT_COMPARED:
+            raise InputError(f"{key}: got {new!r}, expected {old!r} as {log} began.")
+
+
+def _check_ours(beside: Path, log: Path) -> None:
+    """The settings of a log that is gone may be replaced; another log's, or another kind of file, may not."""
+    for other in log.parent.iterdir():
+        theirs = beside in (records.settings_path(other), other.with_suffix(".json"))  # the latter until 0.1
+        if theirs and other != log and (records.is_log(other) or records.is_log(other, attack=True)):
+            raise InputError(f"out: got {log}, whose settings would replace those of {other}, expected another name.")
+    if "weights" not in records.read_json(beside):
+        raise InputError(f"out: got {log}, whose settings would replace {beside}, expected another name.")

@@ -212,10 +212,13 @@ def _told_apart(name: str, logs: list[tuple[Path, float, dict, float]]) -> list[
     names = [name] * len(logs)
     if unique(names):
         return names
-    settings = [log[2] for log in logs]
-    keys = sorted({key for one in settings for key in one if any(one.get(key) != other.get(key) for other in settings)})
-    names = [", ".join([name, *(f"{key} {one.get(key)}" for key in keys if key != "epsilon")]) for one in settings]
-    return names if unique(names) else [f"{name} ({log[0]})" for log in logs]
+    keys = set()  # in which two at one ε differ
+    for _, epsilon, one, _ in logs:
+        for _, same, other, _ in logs:
+            keys |= {key for key in one if same == epsilon and one[key] != other.get(key)}
+    names = [", ".join([name, *(f"{key} {log[2].get(key)}" for key in sorted(keys))]) for log in logs]
+    cells = [(name, log[1]) for name, log in zip(names, logs, strict=True)]
+    return [f"{n} ({log[0]})" if cells.count((n, log[1])) > 1 else n for n, log in zip(names, logs, strict=True)]
 
 
 _PUBLISHED_ATTACK = re.compile(r"(\w+)/PGD_(\d+\.\d+)/(base|num_(\d+))/predictions")

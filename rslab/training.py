@@ -7,6 +7,7 @@ SmoothAdv code makes m mini-batches of them, hence m steps).
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -260,7 +261,7 @@ def _open_run(out: Path, config, data, model, optimizer, resume: bool) -> tuple[
         return 0, [], records.Claim(out / "config.json")
     if not resume:
         raise InputError(f"out: got {out}, which holds a run already, expected a new folder, or --resume.")
-    found, _ = records.read_run(out)
+    found, config = (_in_full(one) for one in (records.read_run(out)[0], config))
     if found != config:
         name = next(field for field, value in config.to_dict().items() if value != getattr(found, field))
         raise InputError(f"{name}: got {getattr(config, name)!r}, expected {getattr(found, name)!r} as {out} began.")
@@ -287,9 +288,17 @@ def _open_run(out: Path, config, data, model, optimizer, resume: bool) -> tuple[
                 if buffer.shape != parameter.shape or not buffer.is_floating_point():
                     raise ValueError(f"momentum.{number}")
                 optimizer.state[parameter]["momentum_buffer"] = buffer.to(parameter.device)
-    except (KeyError, RuntimeError, ValueError) as error:
+    except (KeyError, RuntimeError, ValueError, OverflowError) as error:
         raise InputError(f"{out}/resume.safetensors: got another model's state, expected {config.arch}.") from error
     return epoch + 1, [record for record in history if record["epoch"] <= epoch], claim
+
+
+def _in_full(config: TrainConfig) -> TrainConfig:
+    """The configuration with the folders of other runs in full: they may be written in two ways."""
+    pretrained, pseudo_labels = (
+        name and str(Path(name).resolve()) for name in (config.pretrained, config.pseudo_labels)
+    )
+    return replace(config, pretrained=pretrained, pseudo_labels=pseudo_labels)
 
 
 def read_history(run: Path) -> list[dict]:

@@ -124,6 +124,16 @@ def test_complete_stages_of_another_plan_are_refused_and_not_shown_as_this_ones(
         list(stages(other, tmp_path / "out"))
 
 
+@pytest.mark.parametrize("left", [0, 20, 50])
+def test_a_log_without_a_row_is_begun_anew_by_another_plan(tmp_path, left):
+    text = "a epochs=1 labels=64 certify.max=1 certify.n="
+    carry_out(read_plan(plan_of(tmp_path, text + "10")), tmp_path / "out")
+    log = tmp_path / "out" / "a" / "certify.tsv"
+    log.write_bytes(log.read_bytes()[:left] if left < 50 else log.read_bytes().splitlines(keepends=True)[0])
+    assert carry_out(read_plan(plan_of(tmp_path, text + "11")), tmp_path / "out")
+    assert records.read_log(log).n.tolist() == [11]
+
+
 def test_a_log_torn_by_a_kill_is_resumed_by_the_plan(tmp_path):
     plan = read_plan(plan_of(tmp_path, "a epochs=1 labels=64 certify.n=10 certify.max=3"))
     carry_out(plan, tmp_path / "out")

@@ -14,6 +14,7 @@ from rslab.inference import InferenceNetwork
 from rslab.models import STATISTICS, Normalize, build_model
 from rslab.randomness import generator_for
 from rslab.runs import AttackSettings, CertifySettings, attack_batch, attack_dataset, certify_dataset, chosen_indices
+from rslab.shares import SINCE
 from rslab.smoothing import SmoothedClassifier, mean_log_probs
 
 SETTINGS = CertifySettings(sigma=0.25, n0=20, n=200, alpha=0.01, max=6, precision="float32")
@@ -149,12 +150,13 @@ def test_logs_named_like_the_fields_keep_settings_of_their_own(trained, few, tmp
     assert len(list(certify_dataset(trained, few, SETTINGS, tmp_path / "sigma_0.25", resume=True))) == 4
 
 
-@pytest.mark.parametrize("name, there", [("config.tsv", "config.json"), ("a", "a.tsv"), ("a.tsv", "a")])
+@pytest.mark.parametrize("name, there", [("config.tsv", "config.json"), ("a", "a.tsv"), ("a.tsv", "a"), ("a", "a.txt")])
 def test_settings_replace_nothing_that_is_not_theirs(trained, few, tmp_path, name, there):
     if there.endswith(".json"):
         (tmp_path / there).write_text('{"epochs": 3}')
     else:
         list(certify_dataset(trained, few, SETTINGS, tmp_path / there))
+        records.settings_path(tmp_path / there).rename(tmp_path / "a.json")  # a.txt had its settings there until 0.1
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(InputError, match="^out: got .* whose settings would replace"):
         certify_dataset(trained, few, changed(SETTINGS, sigma=0.5), tmp_path / name)
@@ -169,6 +171,35 @@ def test_a_log_without_a_row_is_begun_anew_with_other_settings(trained, few, tmp
     (tmp_path / "b.tsv").write_text("my notes\n")
     with pytest.raises(InputError, match="exists"):
         certify_dataset(trained, few, SETTINGS, tmp_path / "b.tsv")
+
+
+def test_a_folder_of_the_same_name_is_no_log(trained, few, tmp_path):
+    (tmp_path / "first").mkdir()
+    log = tmp_path / "first.tsv"
+    certify_dataset(trained, few, SETTINGS, log).close()
+    log.unlink()
+    assert len(list(certify_dataset(trained, few, changed(SETTINGS, n=100), log))) == 6
+
+
+def test_who_comes_second_to_a_log_leaves_its_settings_alone(trained, few, tmp_path):
+    log = tmp_path / "a.tsv"
+    first = certify_dataset(trained, few, SETTINGS, log)  # holds the log, has no row yet
+    settings = records.settings_path(log).read_bytes()
+    for resume in (False, True):
+        with pytest.raises(WorkError, match="another process is writing"):
+            certify_dataset(trained, few, changed(SETTINGS, sigma=0.5), log, resume=resume)
+    assert records.settings_path(log).read_bytes() == settings and len(list(first)) == 6
+
+
+def test_an_older_log_stays_silent_on_what_nobody_recorded(trained, few, tmp_path):
+    log = tmp_path / "a.tsv"
+    list(certify_dataset(trained, few, changed(SETTINGS, max=2), log))
+    settings = json.loads(records.settings_path(log).read_text())
+    older = {key: value for key, value in settings.items() if key not in SINCE}
+    assert len(older) == len(settings) - 2  # normalization and slack
+    records.write_json(records.settings_path(log), older)
+    assert len(list(certify_dataset(trained, few, SETTINGS, log, resume=True))) == 4
+    assert json.loads(records.settings_path(log).read_text()) == older | {"max": 6}
 
 
 def test_another_normalisation_layer_is_another_network(few, tmp_path):

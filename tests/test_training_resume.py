@@ -161,6 +161,13 @@ def test_a_changed_option_is_refused_on_resume(tmp_path, few, option, value):
     assert files == {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
 
 
+def test_the_folder_of_another_run_may_be_written_in_another_way(trained_run, tmp_path, few, monkeypatch):
+    interrupt(changed(CONFIG, pretrained=str(trained_run)), tmp_path / "run", few, 1)
+    monkeypatch.chdir(trained_run.parent)
+    again = changed(CONFIG, pretrained=trained_run.name)
+    assert len(list(train(again, tmp_path / "run", data=few, resume=True))) == 4
+
+
 def test_other_data_are_refused_on_resume(tmp_path, few, digits):
     interrupt(CONFIG, tmp_path / "run", few, 1)
     with pytest.raises(InputError, match="^data: got checksum"):
@@ -204,7 +211,12 @@ def test_a_broken_state_is_refused(tmp_path, few):
     state.write_bytes(content)
     whole = records.load_tensors(state)
     momentum = next(name for name in whole if name.startswith("momentum"))
-    for odd in ({"epoch": torch.tensor(-3)}, {"epoch": torch.tensor(math.nan)}, {momentum: torch.zeros(2, 2)}):
+    for odd in (
+        {"epoch": torch.tensor(-3)},
+        {"epoch": torch.tensor(math.nan)},
+        {"epoch": torch.tensor(math.inf)},
+        {momentum: torch.zeros(2, 2)},
+    ):
         records.save_weights(state, whole | odd)
         with pytest.raises(InputError, match="resume.safetensors: got another model's state"):
             list(train(CONFIG, tmp_path / "run", data=few, resume=True))
