@@ -1,10 +1,10 @@
 """One log, by one process or by many: begun or resumed with the settings that made it beside it.
 
-Of many, images are dealt out by index: rank r takes every size-th of the images that the log lacks and appends their rows to
-`.NAME.tsv.part-r`, without a header, so that nobody takes a part for a log. When all are
-through, rank 0 puts the rows in the order of their images, replaces the log whole and
-deletes the parts: the file that one process would have written. What a job leaves that
-died is gathered at the next resume, by any number of processes.
+Of many, the images are dealt out by index: rank r takes every size-th of those that the log lacks and
+appends their rows to `.NAME.tsv.part-r`, without a header, so that nobody takes a part for a log. When
+all are through, rank 0 puts the rows in the order of their images, replaces the log whole and deletes
+the parts: the file that one process would have written. What a job leaves that died is gathered at the
+next resume, by any number of processes.
 
 All ranks must see the folder of the log.
 """
