@@ -20,7 +20,7 @@ test: $(READY)
 soundness: $(READY)
 	$(BIN)/python -m pytest -m soundness
 
-# Ratios against the reference algorithms, and what work costs as it grows; about ten minutes on two cores.
+# Ratios against the reference algorithms, and what work costs as it grows; four to ten minutes on two cores.
 bench: $(READY)
 	$(BIN)/rslab bench
 
