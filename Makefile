@@ -16,7 +16,7 @@ test: $(READY)
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
 
-# Long experiments on what a certificate promises; under an hour.
+# Long experiments on what a certificate promises; a quarter of an hour on one core.
 soundness: $(READY)
 	$(BIN)/python -m pytest -m soundness
 
