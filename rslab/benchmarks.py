@@ -9,7 +9,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from functools import lru_cache, partial
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -185,7 +185,7 @@ def _compile(model, images, precision: str):
 
 def _compiled_votes(network, x, graph: bool = True) -> Callable[[], int]:
     """The first call compiles."""
-    build = lru_cache(partial(CompiledNetwork, network, _batch_size(x), tuple(x.shape), str(x.device), graph))
+    build = cache(partial(CompiledNetwork, network, _batch_size(x), tuple(x.shape), str(x.device), graph))
     return lambda: _votes(build(), x)()
 
 
@@ -202,7 +202,8 @@ def _sequential(model, images, precision: str):
     """Votes in the rhythm of a sequential certification, looks and all: on a CPU for about as many as it takes."""
     x = images[0]
     n, between = 10_000 if x.device.type == "cpu" else 100_000, spacing(_batch_size(x))
-    plan, size = SequentialPlan.within_reach(0.25, RADII, n, 0.001, between=between), min(between, _batch_size(x))
+    plan = SequentialPlan.within_reach(0.25, RADII, n, 0.001, between=between)
+    size = min(between, _batch_size(x))
     network: torch.nn.Module = InferenceNetwork(model, precision)
     if can_compile():
         network = CompiledNetwork(network, size, tuple(x.shape), str(x.device))

@@ -1,6 +1,7 @@
 """Every choice that makes a training run, with its default, in one place."""
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
 
 from rslab.devices import PRECISIONS
 from rslab.errors import InputError, check_at_least, check_choice, check_positive, check_seed
@@ -98,6 +99,11 @@ class TrainConfig:
             )
         if self.unlabelled == "hidden" and self.labels is None:
             raise InputError("unlabelled: got 'hidden' without labels, expected labels to say how many keep theirs.")
+
+    def with_runs(self, rename: Callable[[str], str]) -> "TrainConfig":
+        """The same with the other runs that it builds on, `pretrained` and `pseudo_labels`, renamed."""
+        pretrained, pseudo_labels = (name and rename(name) for name in (self.pretrained, self.pseudo_labels))
+        return replace(self, pretrained=pretrained, pseudo_labels=pseudo_labels)
 
     def to_dict(self) -> dict:
         """Every option by name, as `config.json` keeps it."""

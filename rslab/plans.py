@@ -25,7 +25,7 @@ from rslab.data import load_dataset
 from rslab.errors import InputError, check_at_least
 from rslab.models import build_model, count_parameters
 from rslab.runs import CertifySettings, certify_dataset, chosen_indices
-from rslab.shares import BEFORE, NOT_COMPARED
+from rslab.shares import differences
 from rslab.training import read_history, train
 
 PLANS = Path(__file__).parent / "plan_files"
@@ -122,8 +122,13 @@ def stages(plan: list[PlannedRun], out: Path) -> Iterator[Stage]:
     """Every stage in order, with what of it stands in `out`."""
     for run in _resolved(plan, out):
         folder = out / run.name
-        if (folder / "config.json").exists() and _by_name(records.read_run(folder)[0]) != _by_name(run.train):
-            raise InputError(f"{folder}: got a run with other options than the plan's, expected those of {run.name}.")
+        if (folder / "config.json").exists():
+            # other runs by their last name: the folder of all may have moved
+            found, planned = (c.with_runs(lambda r: Path(r).name) for c in (records.read_run(folder)[0], run.train))
+            if found != planned:
+                raise InputError(
+                    f"{folder}: got a run with other options than the plan's, expected those of {run.name}."
+                )
         history = read_history(folder)
         seconds = [record["seconds"] for record in history]
         finished = (folder / "weights.safetensors").exists()
@@ -143,25 +148,19 @@ def stages(plan: list[PlannedRun], out: Path) -> Iterator[Stage]:
         yield Stage(run, "certify", len(times), len(images), _mean(times))
 
 
-def _by_name(config: TrainConfig) -> TrainConfig:
-    """The configuration with other runs by their last name: the folder of all may have moved."""
-    pretrained, pseudo_labels = (name and Path(name).name for name in (config.pretrained, config.pseudo_labels))
-    return replace(config, pretrained=pretrained, pseudo_labels=pseudo_labels)
-
-
 def _check_certified(run: PlannedRun, log: Path) -> None:
     """`InputError` if a log was made with other options than the plan's (what the plan leaves open may be any)."""
     if not records.settings_path(log).exists():
         return  # certify_dataset will say so
-    found, settings = records.read_json(records.settings_path(log)), asdict(run.certify)
-    open_ = [key for key, value in settings.items() if value is None or key in ("compile", *NOT_COMPARED)]
-    if settings["precision"] == "auto":
-        open_.append("precision")
+    given = {key: value for key, value in asdict(run.certify).items() if value is not None and key != "compile"}
+    if given["precision"] == "auto":
+        del given["precision"]
     if (plan := run.certify.plan()) is not None:
-        settings["radii"] = list(plan.radii)
-    for key, value in settings.items():
-        if key not in open_ and found.get(key, BEFORE.get(key)) != value:
-            raise InputError(f"{log}: got {key} = {found.get(key)!r}, expected {value!r} as in the plan of {run.name}.")
+        given["radii"] = list(plan.radii)
+    settings = records.read_json(records.settings_path(log))
+    found = {key: value for key, value in settings.items() if key in given}
+    for key, wanted, begun in differences(given, found):
+        raise InputError(f"{log}: got {key} = {begun!r}, expected {wanted!r} as in the plan of {run.name}.")
 
 
 def recipes(folders: dict[str, Path]) -> pd.DataFrame:
@@ -183,13 +182,11 @@ def recipes(folders: dict[str, Path]) -> pd.DataFrame:
 def _resolved(plan: list[PlannedRun], out: Path) -> list[PlannedRun]:
     """The plan with the names of its own runs, where another run is meant, as folders in `out`."""
     names = {run.name for run in plan}
-    resolved = []
-    for run in plan:
-        pretrained, pseudo_labels = (
-            str(out / name) if name in names else name for name in (run.train.pretrained, run.train.pseudo_labels)
-        )
-        resolved.append(replace(run, train=replace(run.train, pretrained=pretrained, pseudo_labels=pseudo_labels)))
-    return resolved
+
+    def folder(run: str) -> str:
+        return str(out / run) if run in names else run
+
+    return [replace(run, train=run.train.with_runs(folder)) for run in plan]
 
 
 def _mean(values: list[float]) -> float | None:

@@ -48,7 +48,7 @@ from rslab.errors import InputError, check_at_least, check_open_unit, check_posi
 
 # Chosen by `rslab bench sequential`; none of them touches the guarantee.
 BETWEEN = 128  # looks are multiples of so many votes, or of more where batches are large (`spacing`)
-GROWTH = 1.1  # and from ten of these on each is a tenth above the one before
+GROWTH = 1.1  # from ten times as many on, each look has a tenth more votes than the one before
 POWER = 0.7  # by the look at n_k, (n_k/n)^POWER of α may be spent
 DOUBT = 0.2  # of an image that n votes would certify with probability 1 − DOUBT: the chance to give it up
 _NEGLIGIBLE = 1e-16  # histories of this probability are counted as passed

@@ -150,7 +150,8 @@ def _begin_or_resume(log: Path, columns: tuple[str, ...], settings: dict, resume
     if begun:
         theirs = records.read_json(beside)
         settings = {key: value for key, value in settings.items() if key in theirs or key not in SINCE}
-        _check_settings(settings, theirs, log)
+        for key, new, old in differences(settings, theirs):
+            raise InputError(f"{key}: got {new!r}, expected {old!r} as {log} began.")
     elif beside.exists():
         _check_ours(beside, log)
     records.write_json(beside, settings)
@@ -164,11 +165,12 @@ def _begin_or_resume(log: Path, columns: tuple[str, ...], settings: dict, resume
     return set(rows.idx)
 
 
-def _check_settings(ours: dict, theirs: dict, log: Path) -> None:
-    for key in sorted(ours.keys() | theirs.keys()):
+def differences(ours: dict, theirs: dict) -> Iterator[tuple]:
+    """(key, our value, theirs) of the settings in which two logs differ so that their rows may."""
+    for key in sorted((ours.keys() | theirs.keys()) - set(NOT_COMPARED)):
         new, old = (values.get(key, BEFORE.get(key)) for values in (ours, theirs))
-        if new != old and key not in NOT_COMPARED:
-            raise InputError(f"{key}: got {new!r}, expected {old!r} as {log} began.")
+        if new != old:
+            yield key, new, old
 
 
 def _check_ours(beside: Path, log: Path) -> None:

@@ -205,13 +205,6 @@ def attack_table(paths: list[Path]) -> tuple[pd.DataFrame, dict[str, list[str]]]
 
 def _told_apart(name: str, logs: list[tuple[Path, float, dict, float]]) -> list[str]:
     """A name for each log of one row: the same for all, unless two are at one ε."""
-
-    def unique(names: list[str]) -> bool:
-        return len({(name, log[1]) for name, log in zip(names, logs, strict=True)}) == len(logs)
-
-    names = [name] * len(logs)
-    if unique(names):
-        return names
     keys = set()  # in which two at one ε differ
     for _, epsilon, one, _ in logs:
         for _, same, other, _ in logs:

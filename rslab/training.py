@@ -7,7 +7,6 @@ SmoothAdv code makes m mini-batches of them, hence m steps).
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -88,7 +87,7 @@ def _epochs(config, model, optimizer, training_set, start: int = 0) -> Iterator[
 
 def _recorded_epochs(config, model, optimizer, training_set, out: Path, start: int, history) -> Iterator[dict]:
     yield from history
-    if start >= config.epochs:  # stopped between the last epoch's state and the weights
+    if start >= config.epochs:  # it may have been stopped between the last epoch's state and the weights
         _finish_run(out, model)
     for record in _epochs(config, model, optimizer, training_set, start):
         del record["model"]
@@ -261,7 +260,8 @@ def _open_run(out: Path, config, data, model, optimizer, resume: bool) -> tuple[
         return 0, [], records.Claim(out / "config.json")
     if not resume:
         raise InputError(f"out: got {out}, which holds a run already, expected a new folder, or --resume.")
-    found, config = (_in_full(one) for one in (records.read_run(out)[0], config))
+    # folders in full: the same one may be written in two ways
+    found, config = (one.with_runs(lambda run: str(Path(run).resolve())) for one in (records.read_run(out)[0], config))
     if found != config:
         name = next(field for field, value in config.to_dict().items() if value != getattr(found, field))
         raise InputError(f"{name}: got {getattr(config, name)!r}, expected {getattr(found, name)!r} as {out} began.")
@@ -272,7 +272,6 @@ def _open_run(out: Path, config, data, model, optimizer, resume: bool) -> tuple[
         records.drop_torn_row(out / "train.jsonl")  # or the next record would be written behind it
     history = read_history(out)
     if (out / "weights.safetensors").exists():
-        (out / "resume.safetensors").unlink(missing_ok=True)
         return config.epochs, history, claim
     if not (out / "resume.safetensors").exists():
         (out / "train.jsonl").unlink(missing_ok=True)  # records of epochs that are trained anew
@@ -291,14 +290,6 @@ def _open_run(out: Path, config, data, model, optimizer, resume: bool) -> tuple[
     except (KeyError, RuntimeError, ValueError, OverflowError) as error:
         raise InputError(f"{out}/resume.safetensors: got another model's state, expected {config.arch}.") from error
     return epoch + 1, [record for record in history if record["epoch"] <= epoch], claim
-
-
-def _in_full(config: TrainConfig) -> TrainConfig:
-    """The configuration with the folders of other runs in full: they may be written in two ways."""
-    pretrained, pseudo_labels = (
-        name and str(Path(name).resolve()) for name in (config.pretrained, config.pseudo_labels)
-    )
-    return replace(config, pretrained=pretrained, pseudo_labels=pseudo_labels)
 
 
 def read_history(run: Path) -> list[dict]:
