@@ -43,7 +43,7 @@ class TrainConfig:
     step_size: float | None = None  # of PGD; None: 2.5 ε / T
     random_start: bool = False  # PGD starts at a random point of the ball
     samples: int = 1  # m, noisy copies an image, shared by attack and update
-    warmup: int = 10  # epochs over which ε grows linearly from ε/warmup to ε
+    warmup: int = 10  # epochs over which ε grows linearly from ε/warmup to ε; at most all of the run's
     outer: str = "mean-ce"  # smoothadv's loss: mean-ce as published code, log-mean as the paper's formula
     consistency: float = 10.0  # λ of consistency: weight of KL(mean prediction ‖ each copy's)
     confidence: float = 0.5  # η of consistency: weight of the mean prediction's entropy

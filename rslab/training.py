@@ -108,7 +108,8 @@ def _train_epoch(model, optimizer, training_set, config: TrainConfig, epoch: int
     began = time.perf_counter()
     images, labels, weights = training_set
     generator = generator_for("train", config.seed, epoch, labels.device)
-    epsilon = config.epsilon * min(1.0, (epoch + 1) / max(config.warmup, 1))
+    warmup = max(1, min(config.warmup, config.epochs))  # a run shorter than its warm-up reaches ε in its last epoch
+    epsilon = config.epsilon * min(1.0, (epoch + 1) / warmup)
     step = Step(config, epsilon, generator)
     network = InPrecision(model.train(), config.precision)
     totals = torch.zeros(2, device=labels.device)
@@ -118,7 +119,8 @@ def _train_epoch(model, optimizer, training_set, config: TrainConfig, epoch: int
     own_images = _own_images(images, batches, config, epoch, generator)
     for number, (batch, x) in enumerate(zip(batches, own_images, strict=True)):
         for group in optimizer.param_groups:
-            group["lr"] = config.lr * _schedule(config.schedule, (epoch + number / len(batches)) / config.epochs)
+            progress = (epoch + (number + 0.5) / len(batches)) / config.epochs  # at the middle of the step
+            group["lr"] = config.lr * _schedule(config.schedule, progress)
         weight, part = weights[batch], part_of(len(batch))
         y, step.part = labels[batch][part.slice], part
         loss, scores = LOSSES[config.method](network, x, y, step)
@@ -154,7 +156,7 @@ def _own_images(images, batches, config: TrainConfig, epoch: int, generator) -> 
 
 
 def _schedule(name: str, progress: float) -> float:
-    """The share of the highest learning rate at `progress` in [0, 1) of the run."""
+    """The share of the highest learning rate at `progress` in (0, 1) of the run: above 0 in every step."""
     if name == "step":
         return 0.1 ** int(progress * 3)
     return progress / 0.2 if progress < 0.2 else (1 - progress) / 0.8
