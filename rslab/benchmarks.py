@@ -7,6 +7,7 @@ add and rectify in place, as the published ones do, are on both sides.
 
 import copy
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -19,7 +20,14 @@ from rslab import attacks, bounds, costs
 from rslab.config import TrainConfig
 from rslab.devices import choose_precision
 from rslab.errors import check_choice, check_positive
-from rslab.inference import DTYPES, CompiledNetwork, InferenceNetwork, InPrecision, can_compile
+from rslab.inference import (
+    DTYPES,
+    CompiledNetwork,
+    InferenceNetwork,
+    InPrecision,
+    compiled_or_plain,
+    missing_compiler,
+)
 from rslab.losses import Step, smoothadv_loss
 from rslab.models import build_model
 from rslab.records import RESULTS
@@ -60,7 +68,9 @@ def programme(what: str | None, arch: str | None, seconds: float, device: str, p
     for name, network in dict.fromkeys(lines):
         if name == "cost":
             yield {"what": "cost", "device": device, "precision": precision} | costs.measure_costs(device, precision)
-        elif name != "compile" or can_compile():
+        elif name == "compile" and (reason := missing_compiler()):
+            print(f"Note: compile: {reason}: not measured.", file=sys.stderr)
+        else:
             yield measure(name, network, seconds, device, precision)
 
 
@@ -205,8 +215,7 @@ def _sequential(model, images, precision: str):
     plan = SequentialPlan.within_reach(0.25, RADII, n, 0.001, between=between)
     size = min(between, _batch_size(x))
     network: torch.nn.Module = InferenceNetwork(model, precision)
-    if can_compile():
-        network = CompiledNetwork(network, size, tuple(x.shape), str(x.device))
+    network = compiled_or_plain(network, size, images[:size])
     smoothed = SmoothedClassifier(network, 10, 0.25, size)
 
     def ours() -> int:

@@ -11,10 +11,14 @@ The same function as the model up to rounding. What is done to it, and why:
 """
 
 import copy
+import hashlib
 import logging
 import os
+import platform
 import shutil
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -115,14 +119,51 @@ class InPrecision(nn.Module):
 
 # -- compiled ------------------------------------------------------------------------------
 
+# Of the largest logit, by which a compiled network may differ: sums in another order, in so many bits.
+ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 0.1}
 
-def can_compile() -> bool:
-    """Whether the C++ compiler that torch.compile calls is there; if not, one sentence on stderr says so."""
+
+def compiled_or_plain(network: nn.Module, batch_size: int, images: Tensor, graph: bool = True) -> nn.Module:
+    """`network` compiled for batches of `batch_size`, or itself with a sentence on stderr that says why not.
+
+    The compiled one is compared with the plain one on `images` (at most `batch_size`, C, H, W) before
+    anyone relies on it: a program from the compiler's cache may have been written for another processor.
+    """
+    if (reason := missing_compiler()) is None:
+        try:
+            compiled = CompiledNetwork(network, batch_size, tuple(images.shape[1:]), str(images.device), graph)
+            with torch.inference_mode():
+                images = images.clone()  # made in this mode, as the votes' are: others would be compiled anew
+                plain = network(images)
+                off = float((compiled(images) - plain).abs().max() / plain.abs().max().clamp_min(1e-30))
+            if off <= ROUNDING[getattr(network, "dtype", torch.float32)]:  # NaN is not
+                return compiled
+            reason = f"its logits differ from the plain network's by {off:.2g} of the largest"
+        except WorkError as error:
+            reason = str(error)
+    print(f"Note: --compile: {reason}: not compiled.", file=sys.stderr)
+    return network
+
+
+def missing_compiler() -> str | None:
+    """None where the C++ compiler that torch.compile calls is there, else what is missing."""
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    if shutil.which(compiler) is None:
-        print(f"Note: --compile needs the C++ compiler {compiler}, which is not here: not compiled.", file=sys.stderr)
-        return False
-    return True
+    return None if shutil.which(compiler) else f"needs the C++ compiler {compiler}, which is not here"
+
+
+def _keep_cache_apart() -> None:
+    """Put the compiler's disk cache in a folder of this processor's own: programs for another may not run here."""
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    flags = [torch.__version__, platform.machine(), torch.backends.cpu.get_cpu_capability()]
+    flags.append(os.environ.get("ONEDNN_MAX_CPU_ISA", ""))
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().split("\n")
+        flags += [line for line in lines if line.startswith(("model name", "flags"))][:2]
+    own = f"processor-{hashlib.sha256(' '.join(flags).encode()).hexdigest()[:12]}"
+    folder = Path(cache_dir())
+    whole = folder.parent if folder.name.startswith("processor-") else folder
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(whole / own)
 
 
 class CompiledNetwork(nn.Module):
@@ -131,6 +172,7 @@ class CompiledNetwork(nn.Module):
     Smaller batches are filled up with zeros: each shape would be compiled anew, and all votes
     are to come from one and the same program. On a GPU that program is recorded as a CUDA graph, if
     `graph`, and started by one call: use the logits before you ask for the next.
+    Raises `WorkError` where the compiler fails.
     """
 
     def __init__(self, network: nn.Module, batch_size: int, shape: tuple[int, ...], device: str, graph: bool = True):
@@ -142,11 +184,12 @@ class CompiledNetwork(nn.Module):
         options: dict[str, Any] = {"freezing": True, "triton.cudagraphs": graph and device.startswith("cuda")}
         self.compiled = torch.compile(network, dynamic=False, options=options)
         try:
+            _keep_cache_apart()
             with torch.inference_mode():
                 self(torch.zeros(batch_size, *shape, device=device))
         except Exception as error:  # the compiler's many kinds
-            reason = str(error).strip().split("\n")[0]
-            raise WorkError(f"--compile failed ({type(error).__name__}: {reason}); it works without.") from error
+            reason = str(error).strip().split("\n")[0].rstrip(".")
+            raise WorkError(f"the compiler failed ({type(error).__name__}: {reason})") from error
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of at most `batch_size` images."""

@@ -23,7 +23,7 @@ from rslab.config import NOISY
 from rslab.data import LabeledImages, load_dataset
 from rslab.devices import PRECISIONS, choose_precision
 from rslab.errors import InputError, check_at_least, check_choice, check_open_unit, check_positive, check_seed
-from rslab.inference import CompiledNetwork, InferenceNetwork, can_compile
+from rslab.inference import CompiledNetwork, InferenceNetwork, compiled_or_plain
 from rslab.models import NORMALIZATIONS, Normalize, check_channels
 from rslab.randomness import generator_for
 from rslab.sampling import SAMPLERS, SLACK, noisy_copies, on_grid, whole_steps
@@ -193,18 +193,21 @@ def certify_dataset(
     """
     _check_classes(model, data, device)
     settings = _settled(settings, data, device, log, resume)
-    columns = records.CERTIFY_COLUMNS + records.COUNT_COLUMNS
-    described, plan = asdict(settings), settings.plan()
+    columns, plan = records.CERTIFY_COLUMNS + records.COUNT_COLUMNS, settings.plan()
+    network: nn.Module = InferenceNetwork(model, settings.precision)
+    size = settings.batch_size or 1
+    if settings.compile:
+        size = min(size, plan.between) if plan else size  # no look waits for a batch filled up with zeros
+        probe = data.images[:1].to(device)
+        noise = torch.randn(size, *data.shape, generator=torch.Generator().manual_seed(0)).to(device)
+        network = compiled_or_plain(network, size, probe + settings.sigma * noise)
+        settings = replace(settings, compile=isinstance(network, CompiledNetwork))
+    described = asdict(settings)
     described.pop("radii")
     described |= {"slack": SLACK[settings.sampler]}
     described |= {"radii": list(plan.radii), "between": plan.between} if plan else {}
     chosen = chosen_indices(len(data), settings.skip, settings.max)
     share = open_share(log, columns, described | _provenance(model, data, device), chosen, resume)
-    network: nn.Module = InferenceNetwork(model, settings.precision)
-    size = settings.batch_size or 1
-    if settings.compile:
-        size = min(size, plan.between) if plan else size  # no look waits for a batch filled up with zeros
-        network = CompiledNetwork(network, size, data.shape, device)
     smoothed = SmoothedClassifier(network, data.num_classes, settings.sigma, size, settings.sampler)
     return share.during(_certified_rows(smoothed, data, settings, share, device))
 
@@ -350,7 +353,7 @@ def _settled(settings, data: LabeledImages, device: str, log: Path, resume: bool
     settings = replace(settings, batch_size=size, precision=choose_precision(settings.precision, device))
     if isinstance(settings, AttackSettings):
         return replace(settings, batch=settings.batch or max(1, size // settings.samples))
-    return replace(settings, compile=settings.compile and can_compile())
+    return settings
 
 
 def _check_classes(model: nn.Module, data: LabeledImages, device: str) -> None:
