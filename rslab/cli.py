@@ -15,7 +15,7 @@ from rslab import commands, distributed
 from rslab.commands import Device, bar, finish
 from rslab.config import ATTACKS, METHODS, OUTER_LOSSES, SCHEDULES, TrainConfig
 from rslab.devices import choose_device, choose_precision
-from rslab.errors import InputError, WorkError
+from rslab.errors import InputError, WorkError, check_new_file, check_new_folder
 
 app = typer.Typer(
     add_completion=False,
@@ -89,12 +89,14 @@ def demo(
     device: Device = "auto",
 ):
     """Train a Gaussian and a SmoothAdv classifier on digits, certify both, print the table, save the plot."""
-    from rslab import tables
+    from rslab import records, tables
     from rslab.figures.results import certified_accuracy_figure
     from rslab.plans import PLANS, carry_out, read_plan
 
+    check_new_folder("out", out)
+    device = choose_device(device)
     plan = read_plan(PLANS / "demo.txt")
-    carry_out(plan, out, device=choose_device(device), progress=bar)
+    carry_out(plan, out, device=device, progress=bar)
     logs = tables.find_logs([out / run.name for run in plan]).logs
     logs = dict(zip([run.name for run in plan], logs.values(), strict=True))
     first = plan[0]
@@ -107,7 +109,8 @@ def demo(
     for name, log in logs.items():
         curves[name] = (radii, tables.certified_accuracy(log, radii))
     plot = out / "certified_accuracy.png"
-    certified_accuracy_figure(curves, f"Embedded digits, σ = {first.train.sigma}").savefig(plot, dpi=150)
+    figure = certified_accuracy_figure(curves, f"Embedded digits, σ = {first.train.sigma}")
+    records.write_whole(plot, lambda file: figure.savefig(file, dpi=150, format="png"))
     print(f"\nPlot: {plot}\nRuns: {out}/gaussian and {out}/smoothadv (delete {out} to train again)")
 
 
@@ -158,10 +161,10 @@ def train(
         precision = choose_precision(precision, choose_device(device))
     chosen = locals()
     config = TrainConfig(**{field.name: chosen[field.name] for field in fields(TrainConfig)})
+    out = check_new_folder("out", out or Path("runs") / f"{dataset}-{arch}-{method}-{sigma:g}")
+    device = choose_device(device)
     from rslab import training
 
-    device = choose_device(device)
-    out = out or Path("runs") / f"{dataset}-{arch}-{method}-{sigma:g}"
     finish(bar(training.train(config, out, device=device, resume=resume), epochs, 0, f"train {out.name}"))
     print(out)
 
@@ -175,9 +178,13 @@ def certify(
     alpha: Alpha = 0.001,
     bound: Annotated[
         str,
-        typer.Option(help="clopper-pearson, two-class (p_B bounded too), or hoeffding, bernstein (soft votes)"),
+        typer.Option(
+            help="clopper-pearson, two-class (p_B bounded too), hoeffding, bernstein (soft votes), or sequential"
+        ),
     ] = "clopper-pearson",
-    sequential: Annotated[bool, typer.Option("--sequential", help="Stop once all radii are decided")] = False,
+    sequential: Annotated[
+        bool, typer.Option("--sequential", help="Stop once all radii are decided: short for --bound sequential")
+    ] = False,
     radii: Annotated[str | None, typer.Option(help="With --sequential: these radii (default: the table's)")] = None,
     sampler: Sampler = "float",
     skip: Skip = 1,
@@ -196,23 +203,24 @@ def certify(
     from rslab import runs
     from rslab.bounds import max_certified_radius
 
-    if sequential and bound != "clopper-pearson":
+    if sequential and bound not in ("clopper-pearson", "sequential"):
         raise InputError(f"bound: got {bound!r} with --sequential, expected one of the two.")
-    model, data, trained_sigma, folder = runs.load_target(target, dataset, normalization, sigma)
+    trained_sigma = runs.trained_sigma(target)
     settings = runs.CertifySettings(
         sigma=_sigma(sigma, trained_sigma), n0=n0, n=n, alpha=alpha, bound="sequential" if sequential else bound,
         radii=radii, seed=seed, skip=skip, max=max, batch_size=batch_size, sampler=sampler,
         precision=precision, compile=compile,
     )  # fmt: skip
+    log, device = _log_path(out, target, "certify.tsv"), choose_device(device)
+    model, data, _, _ = runs.load_target(target, dataset, normalization, sigma)
     if trained_sigma is not None and trained_sigma != settings.sigma:
         print(f"Note: σ = {settings.sigma:g} here, {trained_sigma:g} in training.", file=sys.stderr)
     cap = max_certified_radius(n, alpha, settings.sigma)
     print(f"Largest radius that n = {n} and α = {alpha:g} allow at σ = {settings.sigma:g}: {cap:.3f}", file=sys.stderr)
     if cap == 0:
         print(f"Note: n = {n} votes cannot certify anything at α = {alpha:g}: every image abstains.", file=sys.stderr)
-    log = _log_path(out, folder, "certify.tsv")
     total = len(runs.chosen_indices(len(data), skip, max))
-    rows = runs.certify_dataset(model, data, settings, log, device=choose_device(device), resume=resume)
+    rows = runs.certify_dataset(model, data, settings, log, device=device, resume=resume)
     _finish_rows(rows, total, log, resume, f"certify {target.name}")
     print(log)
 
@@ -240,6 +248,7 @@ def attack(
     max: Max = None,
     seed: Seed = 0,
     batch: Annotated[int | None, typer.Option(help="Images attacked at a time (default: by size and m)")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Noisy images at a time (default: by size)")] = None,
     precision: Precision = "auto",
     dataset: Annotated[str | None, typer.Option(help="Another data set than the run's own")] = None,
     normalization: Annotated[str, typer.Option(help="Checkpoint's first layer: auto, standard or center")] = "auto",
@@ -250,17 +259,19 @@ def attack(
     """Attack test images and let PREDICT judge: the field's log idx label predict basePredict correct time."""
     from rslab import records, runs
 
-    model, data, trained_sigma, folder = runs.load_target(target, dataset, normalization, sigma)
     settings = runs.AttackSettings(
-        sigma=_sigma(sigma, trained_sigma), attack=attack, objective=objective, loss=loss, norm=norm, epsilon=epsilon,
-        steps=steps, step_size=step_size, restarts=restarts, samples=samples, stein=stein, target=target_class,
-        n=n, alpha=alpha, skip=skip, max=max, seed=seed, sampler=sampler,
-        batch=batch, precision=precision,
+        sigma=_sigma(sigma, runs.trained_sigma(target)), attack=attack, objective=objective, loss=loss, norm=norm,
+        epsilon=epsilon, steps=steps, step_size=step_size, restarts=restarts, samples=samples, stein=stein,
+        target=target_class, n=n, alpha=alpha, skip=skip, max=max, seed=seed, sampler=sampler,
+        batch=batch, batch_size=batch_size, precision=precision,
     )  # fmt: skip
+    log, device = _log_path(out, target, "attack.tsv"), choose_device(device)
+    if transfer is not None:
+        records.read_run(transfer)
+    model, data, _, _ = runs.load_target(target, dataset, normalization, sigma)
     source = None if transfer is None else records.load_run(transfer)[0]
-    log = _log_path(out, folder, "attack.tsv")
     total = len(runs.chosen_indices(len(data), skip, max))
-    rows = runs.attack_dataset(model, data, settings, log, source=source, device=choose_device(device), resume=resume)
+    rows = runs.attack_dataset(model, data, settings, log, source=source, device=device, resume=resume)
     _finish_rows(rows, total, log, resume, f"attack {target.name}")
     result = records.read_log(log)
     g, f = 100 * result.correct.mean(), 100 * (result.basePredict == result.label).mean()
@@ -274,12 +285,10 @@ def _sigma(given: float | None, trained: float | None) -> float:
     return sigma
 
 
-def _log_path(out: Path | None, folder: Path | None, name: str) -> Path:
-    if out is not None:
-        return out
-    if folder is None:
+def _log_path(out: Path | None, target: Path, name: str) -> Path:
+    if out is None and not target.is_dir():
         raise InputError("out: got none, expected --out: a checkpoint file has no run folder for the log.")
-    return folder / name
+    return check_new_file("out", out or target / name)
 
 
 def _finish_rows(rows, total: int, log: Path, resume: bool, title: str) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from rslab.config import NOISY
 from rslab.devices import choose_device
-from rslab.errors import InputError, WorkError
+from rslab.errors import InputError, WorkError, check_new_folder
 
 Device = Annotated[str, typer.Option(help="auto (CUDA when there is one), cpu, cuda or cuda:N")]
 
@@ -88,11 +88,13 @@ def reproduce(
     """Carry out a plan: train, certify, table. What is complete is skipped, the rest resumed."""
     from rslab import plans, tables
 
-    path = Path(plan) if Path(plan).is_file() else plans.PLANS / f"{plan}.txt"
+    shipped = plans.PLANS / f"{plan}.txt"
+    path = shipped if shipped.is_file() and not Path(plan).is_file() else Path(plan)
     runs = plans.read_plan(path)
-    out = out or Path("runs") / path.stem
+    out = check_new_folder("out", out or Path("runs") / path.stem)
+    device = choose_device(device)
     if not list:
-        complete = plans.carry_out(runs, out, device=choose_device(device), minutes=minutes, progress=bar)
+        complete = plans.carry_out(runs, out, device=device, minutes=minutes, progress=bar)
         if complete:
             certified = [out / run.name for run in runs if run.train.method in NOISY]
             if certified:
@@ -133,7 +135,7 @@ def data(
     download: Annotated[bool, typer.Option(help="Fetch what is absent")] = False,
 ):
     """Show where the data sets are and whether they are whole; --download fetches what is absent."""
-    from rslab.data import DATASETS, data_root, load_dataset
+    from rslab.data import DATASETS, PLACES, data_root, load_dataset
     from rslab.errors import check_choice
 
     for name in names or DATASETS:
@@ -145,7 +147,7 @@ def data(
             train, test = (load_dataset(name, split, download=download) for split in ("train", "test"))
         except WorkError as error:
             absent += 1
-            print(f"{name:8} {error}")
+            print(f"{name:8} {error}\n{'':8} Expected in {data_root()}/{PLACES[name]}")
             continue
         size = "×".join(map(str, train.shape))
         print(f"{name:8} {len(train)} training and {len(test)} test images of {size}, {train.num_classes} classes")

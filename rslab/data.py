@@ -7,7 +7,10 @@ read by torchvision from the folder that RSLAB_DATA names (default
 
 import hashlib
 import os
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from rslab.errors import InputError, WorkError, check_choice
 from rslab.imagenet import FolderImages, read_folder
 
 SPLITS = ("train", "test")
+PATIENCE = 10.0  # seconds without a new byte on the disk, after which a download is given up
 
 # MD5 of MNIST's unpacked files; torchvision itself checks only the archives.
 MNIST_FILES = {
@@ -26,6 +30,13 @@ MNIST_FILES = {
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+
+PLACES = {  # what belongs where below data_root(), for those who fetch it themselves
+    "mnist": f"MNIST/raw: {', '.join(MNIST_FILES)}, unpacked",
+    "mnist8": "MNIST/raw: the files of mnist",
+    "cifar10": "cifar-10-batches-py: data_batch_1 … data_batch_5, test_batch, batches.meta of cifar-10-python.tar.gz",
+    "imagenet": "imagenet: train/CLASS/*.JPEG and val/CLASS/*.JPEG, a folder a class; never downloaded",
 }
 
 
@@ -140,22 +151,59 @@ def _cifar10(split: str, download: bool):
     return _present_or_downloaded("CIFAR-10", read, lambda: CIFAR10(data_root(), download=True), download)
 
 
-def _present_or_downloaded(title: str, read: Callable, fetch: Callable, download: bool):
-    """read(), after fetch() if the files are absent or damaged."""
+def _present_or_downloaded(name: str, read: Callable, fetch: Callable, download: bool):
+    """read(), after fetch() if the files are absent or damaged. `name`: of the data set, as its authors write it."""
     try:
         return read()
     except (RuntimeError, OSError) as absent:
-        reason = absent
+        reason, tried = absent, ""
     if download:
         try:
-            fetch()  # torchvision draws the progress bar
+            _patiently(fetch)  # torchvision draws the progress bar
             return read()
         except (RuntimeError, OSError) as failed:
-            reason = failed
+            reason, tried = failed, " and could not be downloaded"
+    cause = " ".join(str(reason).split())[:200]  # torchvision writes a page
+    command = name.lower().replace("-", "")
     raise WorkError(
-        f"{title} is not in {data_root()} and could not be downloaded ({reason}): "
-        "expected its files in the folder that RSLAB_DATA names."
+        f"{name} is not in {data_root()}{tried} ({cause}): "
+        f"`rslab data {command}` shows where its files belong, below the folder that RSLAB_DATA names."
     )
+
+
+def _patiently(fetch: Callable) -> None:
+    """fetch(), for as long as it brings something: a slow network may take hours, a silent one `PATIENCE` seconds.
+
+    urllib waits for ever by itself, or for the timeout of each try of many; hence a thread, which is left behind.
+    """
+    failed: list[BaseException] = []
+
+    def work():
+        try:
+            fetch()
+        except BaseException as error:  # carried over to the caller's thread
+            failed.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    brought, since = _bytes_on_disk(), time.monotonic()
+    while thread.is_alive():
+        thread.join(0.2)
+        if (now := _bytes_on_disk()) != brought:
+            brought, since = now, time.monotonic()
+        elif time.monotonic() - since > PATIENCE and thread.is_alive():
+            raise WorkError(f"nothing came for {PATIENCE:g} seconds")
+    if failed:
+        raise failed[0]
+
+
+def _bytes_on_disk() -> int:
+    """What lies in `data_root()` and in the folders of what is downloaded."""
+    total = 0
+    for folder in (".", "MNIST/raw", "cifar-10-batches-py"):
+        with suppress(OSError):
+            total += sum(entry.stat().st_size for entry in os.scandir(data_root() / folder) if entry.is_file())
+    return total
 
 
 def _imagenet(split: str, download: bool):

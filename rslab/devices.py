@@ -1,5 +1,7 @@
 """Which device the work runs on, and in which precision."""
 
+import os
+
 from rslab.distributed import world_told
 from rslab.errors import InputError, check_choice
 
@@ -34,6 +36,23 @@ def device_name(device: str) -> str:
     import torch
 
     return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else "cpu"
+
+
+def check_fits(name: str, count: int, each: int, device: str) -> None:
+    """`InputError` if `count` things of `each` bytes are more than the whole memory of the device: a slip of the pen.
+
+    What would really be needed is more, and is not known; where it is too much, the work stops with a `WorkError`.
+    """
+    import torch
+
+    if torch.device(device).type == "cuda":
+        whole = torch.cuda.get_device_properties(device).total_memory
+    elif hasattr(os, "sysconf"):
+        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    else:
+        return
+    if count * each > whole:
+        raise InputError(f"{name}: got {count}, expected at most {whole // each}, which fill the memory of {device}.")
 
 
 PRECISIONS = ("auto", "float32", "bfloat16")

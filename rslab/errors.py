@@ -5,7 +5,19 @@ code 1, both without a traceback; anything else is a bug and shows one.
 """
 
 import math
+import os
+import stat
 from collections.abc import Iterable
+from pathlib import Path
+
+KINDS = {  # what may stand where a file is expected, and would never end, wait for ever or swallow what is written
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+MOST = 2**63 - 1  # the largest count that fits 64 bits
 
 
 class InputError(ValueError):
@@ -18,7 +30,7 @@ class WorkError(RuntimeError):
 
 def _finite(value: float) -> bool:
     """Whether `value` is a finite number that fits 64 bits."""
-    return abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value)
+    return abs(value) <= MOST if isinstance(value, int) else math.isfinite(value)
 
 
 def check_positive(name: str, value: float) -> float:
@@ -30,6 +42,8 @@ def check_positive(name: str, value: float) -> float:
 
 def check_at_least(name: str, value: float, low: float) -> float:
     """Return `value` if it is finite and ≥ `low`, else raise `InputError`."""
+    if isinstance(value, int) and value > MOST:
+        raise InputError(f"{name}: got {value}, expected at most {MOST}.")
     if not (_finite(value) and value >= low):
         raise InputError(f"{name}: got {value}, expected {low} or more.")
     return value
@@ -55,3 +69,67 @@ def check_seed(value: int) -> int:
     if not 0 <= value <= 1000:
         raise InputError(f"seed: got {value}, expected 0 … 1000.")
     return value
+
+
+# -- files and places ------------------------------------------------------------------------
+
+
+def check_file(path: Path, expected: str = "a file", *, most: int | None = None) -> Path:
+    """Return `path` if it is a regular file, of at most `most` bytes, that may be read; else raise `InputError`.
+
+    Asked before anything is opened: a named pipe would wait for ever, a device never end.
+    """
+    status = _status(path)
+    if status is None:
+        raise InputError(f"{path}: got nothing at that place, expected {expected}.")
+    if (kind := _kind(status)) is not None:
+        raise InputError(f"{path}: got {kind}, expected {expected}.")
+    if most is not None and status.st_size > most:
+        raise InputError(f"{path}: got {status.st_size} bytes, expected {expected} of at most {most}.")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path}: got a file that may not be read, expected {expected}.")
+    return path
+
+
+def check_new_file(name: str, path: Path) -> Path:
+    """Return `path` if a file may be written there, a new one or one more time; else raise `InputError`."""
+    status = _check_place(name, path, "a file")
+    if status is not None and (kind := _kind(status)) is not None:
+        raise InputError(f"{name}: got {path}, {kind}, expected a new file or a regular one.")
+    return path
+
+
+def check_new_folder(name: str, path: Path) -> Path:
+    """Return `path` if a folder may be made there, or is there already; else raise `InputError`."""
+    status = _check_place(name, path, "a folder")
+    if status is not None and not stat.S_ISDIR(status.st_mode):
+        raise InputError(f"{name}: got {path}, {_kind(status) or 'a file'}, expected a folder or a new one.")
+    return path
+
+
+def _check_place(name: str, path: Path, wanted: str) -> os.stat_result | None:
+    """What is at `path`, if the name is one that could be given to something new and lies within a folder."""
+    if path.name in ("", ".."):  # "", ".", "/", "..": what is written has, and may be deleted by, a name of its own
+        raise InputError(f"{name}: got {str(path)!r}, expected the name of {wanted}.")
+    for parent in path.parents:
+        if (above := _status(parent)) is not None:
+            if not stat.S_ISDIR(above.st_mode):
+                raise InputError(f"{name}: got {path}, but {parent} is {_kind(above) or 'a file'}, expected a folder.")
+            break
+    return _status(path)
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """What stands at `path`, links followed; None if nothing does."""
+    try:
+        return os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{str(path)[:80]}: could not be used ({reason}), expected a file or a folder.") from error
+
+
+def _kind(status: os.stat_result) -> str | None:
+    """What a thing is that is no regular file; None for one."""
+    return None if stat.S_ISREG(status.st_mode) else KINDS.get(stat.S_IFMT(status.st_mode), "no file")

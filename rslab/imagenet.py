@@ -181,12 +181,16 @@ def random_crop_and_flip(image: Image.Image, rng: np.random.Generator) -> Image.
 def read_folder(root: Path, split: str) -> tuple[FolderImages, Tensor, list[str]]:
     """(images, labels (N,) int64, class names) of the split "train" or "test" (`val`) of an image folder.
 
-    Classes are the names of the folders, in order, as are the images within each: the index of an image is the
-    field's. Raises `WorkError` if the split is not there, `InputError` for what does not belong there.
+    Classes are the names of the folders, in order (whole numbers as numbers: 2 before 10), as are the images within
+    each: the index of an image is the field's. Raises `WorkError` if the split is not there, `InputError` for what does
+    not belong there.
     """
     folder = root / FOLDERS[split]
     if not folder.is_dir():
-        raise WorkError(f"imagenet is not in {root}: expected {FOLDERS[split]}/CLASS/*.JPEG there; it is not fetched.")
+        raise WorkError(
+            f"imagenet is not in {root}: expected {FOLDERS[split]}/CLASS/*.JPEG there, "
+            "below the folder that RSLAB_DATA names; it is not downloaded."
+        )
     classes = _classes(folder)
     other = root / FOLDERS["test" if split == "train" else "train"]
     if other.is_dir() and (odd := set(classes) ^ set(_classes(other))):
@@ -211,6 +215,8 @@ def _classes(folder: Path) -> list[str]:
     classes = [entry.name for entry in _entries(folder) if entry.is_dir() and not entry.name.startswith(".")]
     if len(classes) < 2:
         raise InputError(f"{folder}: got {len(classes)} folders of images, expected one a class, two at least.")
+    if all(name.isdecimal() for name in classes):  # as alphabet and numbers agree only up to 9
+        classes.sort(key=lambda name: (int(name), name))
     return classes
 
 

@@ -22,7 +22,7 @@ import pandas as pd
 from rslab import records
 from rslab.config import NOISY, TrainConfig
 from rslab.data import load_dataset
-from rslab.errors import InputError, check_at_least
+from rslab.errors import InputError, check_at_least, check_file, check_new_folder
 from rslab.models import build_model, count_parameters
 from rslab.runs import CertifySettings, certify_dataset, chosen_indices
 from rslab.shares import differences
@@ -44,8 +44,8 @@ class PlannedRun:
 def read_plan(path: Path) -> list[PlannedRun]:
     """The runs of a plan file; a mistake is refused with its line number."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        lines = check_file(path, "a plan", most=records.TEXT_BYTES).read_text(encoding="utf-8").split("\n")
+    except (OSError, ValueError) as error:
         known = ", ".join(sorted(plan.stem for plan in PLANS.glob("*.txt")))
         raise InputError(f"plan: got {path}, which cannot be read, expected one of {known} or a file.") from error
     defaults: dict[str, str] = {}
@@ -211,6 +211,7 @@ def carry_out(
 
     `progress(iterator, total, done, title)` may wrap the steps of a stage, to draw a bar.
     """
+    check_new_folder("out", out)
     deadline = None if minutes is None else time.monotonic() + 60 * check_at_least("minutes", minutes, 0)
     for run in _resolved(plan, out):
         for stage in [stage for stage in stages([run], out) if not stage.complete]:

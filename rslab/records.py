@@ -34,7 +34,7 @@ except ImportError:  # Windows: two processes on one run are not noticed there
 import rslab
 from rslab.config import TrainConfig
 from rslab.data import LabeledImages
-from rslab.errors import InputError, WorkError
+from rslab.errors import InputError, WorkError, check_file, check_new_file
 from rslab.models import build_model
 
 RESULTS = Path(__file__).parent / "results"  # the project's own runs, shipped with the package
@@ -44,6 +44,7 @@ CERTIFY_COLUMNS = ("idx", "label", "predict", "radius", "correct", "time")
 COUNT_COLUMNS = ("count_a", "n", "n0", "alpha")
 ATTACK_COLUMNS = ("idx", "label", "predict", "basePredict", "correct", "time")
 LOG_BYTES = 256 * 2**20  # no log of a data set is larger
+TEXT_BYTES = 16 * 2**20  # nor is any other text of ours: settings, records of epochs, plans
 
 # -- whole files -------------------------------------------------------------------------
 
@@ -65,10 +66,11 @@ def write_whole(path: Path, write) -> None:
 def append_text(path: Path, text: str) -> None:
     """Append and flush; a failure names the file and loses nothing that was there."""
     try:
+        check_new_file("out", path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8", newline="") as file:
             file.write(text)
-    except OSError as error:
+    except (OSError, InputError) as error:
         raise WorkError(f"{path}: could not be written ({_reason(error)}).") from error
 
 
@@ -76,7 +78,7 @@ class Claim:
     """This process's sole hold on a file, until released, forgotten, or the process ends in any way."""
 
     def __init__(self, path: Path):
-        self._file: int | None = os.open(path, os.O_RDONLY)
+        self._file: int | None = os.open(check_file(path), os.O_RDONLY)
         try:
             if fcntl is not None:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -107,6 +109,7 @@ def write_json(path: Path, values: dict) -> None:
 
 def read_json(path: Path) -> dict:
     """The object in a JSON file; anything else is an `InputError`."""
+    check_file(path, "a JSON file", most=TEXT_BYTES)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -137,6 +140,7 @@ def load_weights(path: Path, model: nn.Module) -> nn.Module:
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file by name; a broken one is an `InputError`."""
+    check_file(path, "a safetensors file")
     try:
         return load_file(path)
     except (OSError, SafetensorError, ValueError, KeyError) as error:
@@ -209,7 +213,7 @@ def import_checkpoint(path: Path, *, normalization: str = "standard") -> tuple[n
     standard deviation ("standard"), Salman et al. only subtract the mean ("center"); with the
     wrong one the accuracy falls to 0–30 %. Loaded with `weights_only=True`: no code runs.
     """
-    path = Path(path)
+    path = check_file(Path(path), "a checkpoint")
     _check_unpacked_size(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -265,15 +269,15 @@ def is_log(path: Path, *, attack: bool = False) -> bool:
     """Whether `path` is a file that begins like a certification log (or a log of attacks)."""
     start = "\t".join(ATTACK_COLUMNS if attack else CERTIFY_COLUMNS).encode()
     try:
-        with path.open("rb") as file:
+        with check_file(path).open("rb") as file:
             return file.read(len(start)) == start
-    except OSError:
+    except (OSError, InputError):
         return False
 
 
 def drop_torn_row(path: Path) -> None:
     """Cut off what follows the last line break: the row during which a run was killed."""
-    content = path.read_bytes()
+    content = check_file(path, "a log", most=LOG_BYTES).read_bytes()
     if not content.endswith(b"\n"):
         with path.open("r+b") as file:
             file.truncate(content.rfind(b"\n") + 1)
@@ -295,10 +299,8 @@ def read_log(path: Path, *, torn: bool = False) -> pd.DataFrame:
     from label and prediction. A log without rows gives an empty table. `torn`: a last
     line without its end, of a run that was killed or goes on, is left out.
     """
-    path = Path(path)
+    path = check_file(Path(path), "a log", most=LOG_BYTES)
     try:
-        if path.stat().st_size > LOG_BYTES:
-            raise InputError(f"{path}: got {path.stat().st_size} bytes, expected a log below {LOG_BYTES}.")
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: got no readable text ({_reason(error)}), expected a log.") from error

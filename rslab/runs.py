@@ -7,6 +7,7 @@ is refused.
 """
 
 import hashlib
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -20,9 +21,17 @@ from torch import Tensor, nn
 from rslab import attacks, records
 from rslab.bounds import BOUNDS
 from rslab.config import NOISY
-from rslab.data import LabeledImages, load_dataset
-from rslab.devices import PRECISIONS, choose_precision
-from rslab.errors import InputError, check_at_least, check_choice, check_open_unit, check_positive, check_seed
+from rslab.data import DATASETS, LabeledImages, load_dataset
+from rslab.devices import PRECISIONS, check_fits, choose_precision
+from rslab.errors import (
+    InputError,
+    check_at_least,
+    check_choice,
+    check_file,
+    check_open_unit,
+    check_positive,
+    check_seed,
+)
 from rslab.inference import CompiledNetwork, InferenceNetwork, compiled_or_plain
 from rslab.models import NORMALIZATIONS, Normalize, check_channels
 from rslab.randomness import generator_for
@@ -131,6 +140,8 @@ class AttackSettings:
             raise InputError(f"attack: got {self.attack!r} with restarts, loss or stein, expected 'pgd' for these.")
         if self.stein and self.objective != "smoothadv":
             raise InputError(f"stein: got objective {self.objective!r}, expected 'smoothadv': it estimates ∇G.")
+        if self.target is not None:
+            check_at_least("target", self.target, 0)
         check_seed(self.seed)
 
 
@@ -140,19 +151,30 @@ def _check_optional_counts(settings: CertifySettings | AttackSettings) -> None:
             check_at_least(name, getattr(settings, name), 1)
 
 
+def trained_sigma(target: Path) -> float | None:
+    """σ of the training of a run folder, by its config.json alone; None of a run without noise or a checkpoint."""
+    if not target.exists():
+        raise InputError(f"RUN: got {target}, which does not exist, expected a run folder or a checkpoint.")
+    if not target.is_dir():
+        check_file(target, "a run folder or a checkpoint")
+        return None
+    config, _ = records.read_run(target)
+    return config.sigma if config.method in NOISY else None
+
+
 def load_target(target: Path, dataset: str | None, normalization: str, sigma: float | None):
     """(model, test data, σ of training or None, run folder or None) of a run or a published checkpoint.
 
     A published checkpoint does not say which normalisation layer it was trained with. With
     "auto" both are tried on 200 noisy test images; the better one is taken, and said.
     """
-    if not target.exists():
-        raise InputError(f"RUN: got {target}, which does not exist, expected a run folder or a checkpoint.")
+    trained = trained_sigma(target)
     check_choice("normalization", normalization, ("auto", *NORMALIZATIONS))
+    if dataset is not None:
+        check_choice("dataset", dataset, DATASETS)
     if target.is_dir():
         model, config = records.load_run(target)
-        data = load_dataset(dataset or config.dataset, "test")
-        return model, data, config.sigma if config.method in NOISY else None, target
+        return model, load_dataset(dataset or config.dataset, "test"), trained, target
     tried = NORMALIZATIONS if normalization == "auto" else (normalization,)
     models = {name: records.import_checkpoint(target, normalization=name) for name in tried}
     data = load_dataset(dataset or models[tried[0]][1], "test")
@@ -351,6 +373,10 @@ def _settled(settings, data: LabeledImages, device: str, log: Path, resume: bool
         noisy_copies(settings.sampler, data.images[0], settings.sigma)
     size = settings.batch_size or default_batch_size(data.shape, torch.device(device).type)
     settings = replace(settings, batch_size=size, precision=choose_precision(settings.precision, device))
+    pixels = 4 * math.prod(data.shape)  # bytes of an image
+    if isinstance(settings, AttackSettings):
+        check_fits("samples", settings.samples, pixels, device)
+    check_fits("batch_size", min(size, settings.n), pixels, device)
     if isinstance(settings, AttackSettings):
         return replace(settings, batch=settings.batch or max(1, size // settings.samples))
     return settings

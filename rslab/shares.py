@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rslab import records
 from rslab.distributed import agree, wait_for_all, world
-from rslab.errors import InputError
+from rslab.errors import InputError, check_new_file
 
 BEFORE = {"sampler": "float", "compile": False}  # what settings that older logs lack were
 SINCE = ("normalization", "source_weights_normalization", "slack", "between")  # in which older logs are silent
@@ -45,9 +45,18 @@ class Share:
             if self.claim is not None:
                 _settle(self.log)
             wait_for_all()
+        except BaseException:
+            self._delete_if_empty()
+            raise
         finally:
             if self.claim is not None:
                 self.claim.release()
+
+    def _delete_if_empty(self) -> None:
+        """What fails before its first row leaves no log behind."""
+        if self.claim is not None and not _parts(self.log) and self.log.read_bytes().count(b"\n") <= 1:
+            self.log.unlink()
+            records.settings_path(self.log).unlink(missing_ok=True)
 
 
 def open_share(log: Path, columns: tuple[str, ...], settings: dict, chosen: list[int], resume: bool) -> Share:
@@ -122,7 +131,7 @@ def open_log(
 
     A log without a row is begun anew, unless it has `parts` (of many processes, above).
     """
-    log = Path(log)
+    log = check_new_file("out", Path(log))
     if log.suffix == ".json":
         raise InputError(
             f"out: got {log}, expected another ending: the settings are written to {records.settings_path(log)}."

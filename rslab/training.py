@@ -5,6 +5,7 @@ SmoothAdv code makes m mini-batches of them, hence m steps).
 """
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +17,9 @@ from torch.nn.functional import pad
 from rslab import records
 from rslab.config import TrainConfig
 from rslab.data import DATASETS, LabeledImages, load_dataset
-from rslab.devices import choose_precision, device_name
+from rslab.devices import check_fits, choose_precision, device_name
 from rslab.distributed import agree, part_of, world
-from rslab.errors import InputError, WorkError, check_choice
+from rslab.errors import InputError, WorkError, check_choice, check_file, check_new_folder
 from rslab.imagenet import FolderImages, worker_count
 from rslab.inference import InPrecision
 from rslab.losses import LOSSES, Step
@@ -48,8 +49,11 @@ def train(
     Of several processes (`parallel`) each trains on its part of every batch, and only the
     first writes.
     """
-    data = data or load_dataset(config.dataset, "train")
     choose_precision(config.precision, device)
+    _check_before_loading(config, out, resume)
+    data = data or load_dataset(config.dataset, "train")
+    # noise and noisy copies, of the images of one step
+    check_fits("samples", config.samples, 4 * min(config.batch_size, len(data)) * math.prod(data.shape), device)
     # channels-last is the layout that convolutions run fastest in, on CPU and GPU alike
     model = _initial_model(config, data).to(device).to(memory_format=torch.channels_last)
     model = share_batch_norm(model, device)
@@ -71,6 +75,20 @@ def train(
     if out is None or claim is None:
         return _epochs(config, model, optimizer, training_set, start)
     return claim.during(_recorded_epochs(config, model, optimizer, training_set, Path(out), start, history))
+
+
+def _check_before_loading(config: TrainConfig, out: Path | None, resume: bool) -> None:
+    """What can be refused without the data set is refused before it is read, or downloaded."""
+    with torch.random.fork_rng(devices=[]):  # the weights are thrown away
+        build_model(config.arch, config.dataset, 2, normalization=config.normalization)
+    if config.unlabelled not in (None, "hidden"):
+        check_choice("unlabelled", config.unlabelled, ["hidden", *DATASETS])
+    for run in filter(None, (config.pretrained, config.pseudo_labels)):
+        records.read_run(run)
+    if out is not None:
+        check_new_folder("out", Path(out))
+        if (Path(out) / "config.json").exists() and not resume:
+            raise InputError(f"out: got {out}, which holds a run already, expected a new folder, or --resume.")
 
 
 def _epochs(config, model, optimizer, training_set, start: int = 0) -> Iterator[dict]:
@@ -299,6 +317,7 @@ def read_history(run: Path) -> list[dict]:
     path = Path(run) / "train.jsonl"
     if not path.exists():
         return []
+    check_file(path, "an epoch a line", most=records.TEXT_BYTES)
     try:
         history = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
         epochs = [record["epoch"] for record in history]  # a kill may have cost one its record

@@ -1,4 +1,4 @@
-"""Files that someone else wrote: whatever stands in them, a sentence or a sound result; never a traceback.
+"""Files that someone else wrote, and places that are no files: a sentence or a sound result, never a traceback.
 
 10,000 generated files in all: valid ones that were cut, stretched, reordered, doubled, re-encoded, or filled
 with NULs and huge numbers, and plain noise.
@@ -7,8 +7,14 @@ with NULs and huge numbers, and plain noise.
 import io
 import json
 import math
+import os
 import pickle
+import shutil
+import socket
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,7 +29,7 @@ from rslab.models import build_model
 from rslab.plans import PLANS, read_plan
 from rslab.training import read_history
 
-many = settings(max_examples=1700)
+many = settings(max_examples=34 * settings().max_examples)
 ODD = ("", "\0", "nan", "inf", "-1", "1e999", "9" * 400, "0x10", "½", "true", "null", "-", "\u202e", "[", "{", "\ud7ff")
 
 
@@ -133,7 +139,7 @@ def test_weights_are_whole_or_refused(place):
     fresh = build_model("cnn", "digits", 10)
     before = {name: tensor.clone() for name, tensor in fresh.state_dict().items()}
 
-    @settings(max_examples=800)
+    @settings(max_examples=16 * settings().max_examples)
     @given(injured(whole[:4000]), st.booleans())
     def check(head, complete):
         content = head + whole[4000:] if complete else head
@@ -176,7 +182,7 @@ def checkpoint_bytes():
 
 
 def test_a_checkpoint_is_whole_or_refused(place, checkpoint_bytes):
-    @settings(max_examples=300)
+    @settings(max_examples=6 * settings().max_examples)
     @given(st.integers(0, len(checkpoint_bytes)), st.integers(0, 400), st.binary(max_size=50))
     def check(at, length, filling):
         content = checkpoint_bytes[:at] + filling + checkpoint_bytes[at + length :]
@@ -230,3 +236,152 @@ def test_a_checkpoint_that_unpacks_to_far_more_than_it_weighs_is_refused(place, 
     assert bomb.stat().st_size < 5_000_000
     with pytest.raises(InputError):
         records.import_checkpoint(bomb)
+
+
+# -- places that are no files ----------------------------------------------------------------
+# Each case is a command of its own, ended after a minute: what hangs or eats the memory fails.
+
+
+@pytest.fixture(scope="module")
+def odd_places(tmp_path_factory):
+    """A folder with one of each: a pipe, a socket, a device, a folder, a file of a terabyte of zeros."""
+    folder = Path(tmp_path_factory.mktemp("odd"))
+    os.mkfifo(folder / "pipe")
+    (folder / "zero").symlink_to("/dev/zero")
+    (folder / "full").symlink_to("/dev/full")
+    (folder / "folder").mkdir()
+    (folder / "folder" / "note").write_text("mine")
+    (folder / "file").write_text("mine")
+    with (folder / "sparse").open("wb") as file:
+        file.truncate(2**40)
+    here = Path.cwd()
+    os.chdir(folder)  # the name of a socket may be 100 bytes long
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("socket")
+    os.chdir(here)
+    return folder
+
+
+def said(*words, cwd) -> str:
+    """The one sentence with which the command is refused, with exit code 2 and nothing else said."""
+    command = [sys.executable, "-m", "rslab", *map(str, words)]
+    with subprocess.Popen(
+        command, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        try:
+            out, err = running.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            running.kill()
+            raise
+    assert running.returncode == 2, err
+    assert out == "" and err.startswith("rslab: ") and err.count("\n") == 1, err
+    return err
+
+
+def refusal(monkeypatch, capsys, *words) -> str:
+    """The same in this process, which is quicker; only for what was seen not to hang."""
+    from rslab.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["rslab", *map(str, words)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    out, err = capsys.readouterr()
+    assert (stop.value.code, out) == (2, ""), err
+    assert err.startswith("rslab: ") and err.count("\n") == 1, err
+    return err
+
+
+@pytest.mark.parametrize("name, kind", [("pipe", "a named pipe"), ("zero", "a device"), ("/dev/stdin", "a named pipe")])
+def test_what_would_hang_or_never_end_is_refused_as_a_run(odd_places, name, kind):
+    assert f"got {kind}, expected a run folder or a checkpoint" in said("certify", name, cwd=odd_places)
+
+
+@pytest.mark.parametrize("name", ["pipe", "socket", "zero", "full", "sparse", "folder", "absent", "file", ""])
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        (["certify"], []),
+        (["certify"], ["--sigma", 0.5, "--out", "new"]),
+        (["attack"], []),
+        (["attack", "RUN", "--transfer"], ["--out", "new"]),
+        (["table"], []),
+        (["table", "--attacks"], []),
+        (["reproduce"], []),
+        (["train", "--pretrained"], ["--out", "new"]),
+        (["train", "--labels", 100, "--unlabelled", "hidden", "--pseudo-labels"], ["--out", "new"]),
+    ],
+    ids=["run", "checkpoint", "attack", "transfer", "log", "attacks", "plan", "pretrained", "labels"],
+)
+def test_what_is_no_file_to_read_is_refused_in_a_sentence(
+    odd_places, trained_run, monkeypatch, capsys, before, after, name
+):
+    monkeypatch.chdir(odd_places)
+    words = [trained_run if word == "RUN" else word for word in before]
+    refusal(monkeypatch, capsys, *words, name, *after)
+    assert not (odd_places / "new").exists()
+
+
+PLACES = ["", ".", "/", "..", "pipe", "socket", "full", "/dev/full", "pipe/below", "file/below"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("command", ["certify", "attack", "train", "demo", "reproduce", "resume"])
+def test_a_place_where_nothing_can_be_written_is_refused_before_the_work(
+    odd_places, trained_run, monkeypatch, capsys, command, place
+):
+    monkeypatch.chdir(odd_places)
+    words = {
+        "certify": ["certify", trained_run, "--max", 1],
+        "attack": ["attack", trained_run, "--max", 1],
+        "train": ["train"],
+        "demo": ["demo"],
+        "reproduce": ["reproduce", "digits"],
+        "resume": ["certify", trained_run, "--max", 1, "--resume"],
+    }[command]
+    before = sorted(odd_places.rglob("*"))
+    err = refusal(monkeypatch, capsys, *words, "--out", place)
+    assert err.startswith("rslab: out: got ") and "expected" in err
+    assert sorted(odd_places.rglob("*")) == before
+
+
+@pytest.mark.parametrize("place", ["folder", "file"])
+def test_a_log_replaces_no_folder_and_a_run_no_file(odd_places, trained_run, monkeypatch, capsys, place):
+    monkeypatch.chdir(odd_places)
+    words = ["certify", trained_run, "--max", 1] if place == "folder" else ["train"]
+    assert f"got {place}, a {place}" in refusal(monkeypatch, capsys, *words, "--out", place)
+
+
+@pytest.mark.parametrize("name", ["config.json", "weights.safetensors", "train.jsonl", "resume.safetensors"])
+@pytest.mark.parametrize("odd", ["pipe", "zero", "folder", "sparse"])
+def test_a_run_folder_may_hold_anything_in_the_place_of_its_files(
+    odd_places, trained_run, tmp_path, monkeypatch, capsys, name, odd
+):
+    run = tmp_path / "run"
+    shutil.copytree(trained_run, run)
+    if name == "resume.safetensors":  # read where there are no weights yet
+        (run / "weights.safetensors").unlink()
+    (run / name).unlink(missing_ok=True)
+    (run / name).symlink_to(odd_places / odd)
+    options = ("--method", "gaussian", "--sigma", 0.25, "--epochs", 8)
+    words = ["train", *options, "--resume", "--out", run] if name[0] in "tr" else ["certify", run, "--max", 1]
+    assert name in refusal(monkeypatch, capsys, *words)
+
+
+def test_a_pipe_beside_a_log_is_left_alone(odd_places, trained_run, tmp_path, monkeypatch, capsys):
+    log = tmp_path / "log.tsv"
+    os.mkfifo(log.with_suffix(".json"))
+    assert "log.json: got a named pipe" in refusal(
+        monkeypatch, capsys, "certify", trained_run, "--n", 100, "--max", 1, "--out", log
+    )
+    assert log.with_suffix(".json").is_fifo() and not log.exists()
+
+
+def test_a_log_is_certified_to_its_end_beside_a_pipe(tmp_path, trained_run, monkeypatch, capsys):
+    from rslab.cli import main
+
+    os.mkfifo(tmp_path / "log")  # of the same settings file
+    (tmp_path / "log.json").write_text('{"weights": "of a log that is gone"}')
+    monkeypatch.setattr(sys, "argv", f"rslab certify {trained_run} --n 100 --max 1 --out {tmp_path}/log.tsv".split())
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code and len(records.read_log(tmp_path / "log.tsv")) == 1

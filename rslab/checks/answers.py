@@ -20,6 +20,8 @@ def answer(function: Callable, *arguments):
     """function(*arguments); an untouched stub or an exception becomes a `Wrong`."""
     try:
         result = function(*arguments)
+    except Wrong:  # a check's own word, of what the reader's code did with what it was given
+        raise
     except Exception as error:  # whatever the reader's code raises
         raise Wrong(f"Your function stopped with {type(error).__name__}: {error}") from error
     if result is None or result is ...:

@@ -35,7 +35,7 @@ def set_up() -> None:
         if (data_root() / file).is_file():
             print(f"✓ {name}: found; cells that can will show it")
         else:
-            print(f"– {name}: not here, not needed; `rslab data` fetches it, RSLAB_DATA says where it lies")
+            print(f"– {name}: not here, not needed; `rslab data --download` fetches it, RSLAB_DATA says where it lies")
     models = sorted(path.parent.name for path in (RESULTS / "digits").glob("*/weights.safetensors"))
     print(f"✓ shipped models: {', '.join(models)}" if models else "✗ no shipped models: install the package again")
 
