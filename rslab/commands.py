@@ -36,7 +36,7 @@ def table(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Logs, runs or folders, ours or published")],
     radii: Annotated[str, typer.Option(help="Radii, separated by commas")] = "0,0.25,0.5,0.75,1,1.25,1.5,1.75,2,2.25",
     envelope: Annotated[bool, typer.Option("--envelope", help="Last row: at each radius the best model")] = False,
-    seeds: Annotated[bool, typer.Option("--seeds", help="Mean ± deviation of runs that differ in -SEED")] = False,
+    seeds: Annotated[bool, typer.Option("--seeds", help="Mean ± deviation of runs that differ in their seed")] = False,
     attacks: Annotated[bool, typer.Option("--attacks", help="Read attack logs: accuracy of g by attack and ε")] = False,
     recipe: Annotated[bool, typer.Option("--recipe", help="Say how each run was trained, and how long")] = False,
     format: Annotated[str, typer.Option(help="text, markdown, csv or latex")] = "text",
@@ -50,32 +50,45 @@ def table(
     if recipe and (seeds or attacks):
         raise InputError("recipe: got --recipe with --seeds or --attacks, expected it alone or with --envelope.")
     if attacks:
-        result, left_out = tables.attack_table(paths)
-        print(tables.format_table(result, format, corner="attack \\ ε"))
-        return left_out and print(tables.left_out_sentence(left_out), file=sys.stderr)
+        found, rows = tables.find_attacks(paths)
+        print(tables.format_table(tables.attack_cells(rows), format, corner="attack \\ ε"))
+        _say(tables.left_out_sentence(found.left_out))
+        return _say(tables.on_other_images(found.logs), tables.made_differently(found))
     found = tables.find_logs(paths)
     logs, left_out = found.logs, found.left_out
     if envelope:
         logs, others = tables.comparable(logs)
         left_out = left_out | others
+    groups: dict = {}
+    if seeds:
+        groups, others = tables.seed_groups(tables.Logs(logs, {}, found.files))
+        left_out = left_out | others
+        logs = {name: log for name, log in logs.items() if any(name in members for members in groups.values())}
     result = tables.accuracy_table(logs, grid)
-    notes = [tables.left_out_sentence(left_out)]
+    notes = [tables.left_out_sentence(left_out), tables.on_other_images(logs)]
     if envelope:
         best, models = tables.upper_envelope(result[list(grid)])
-        result.loc["envelope", best.index] = best
         notes += [f"Best at {radius:g}: {model}" for radius, model in models.items()]
-    elif result.images.nunique() > 1:
-        notes.append("These logs hold different numbers of images: compare rows only where they agree.")
+        if not seeds:
+            result.loc["envelope", best.index] = best
     if recipe:
         from rslab.plans import recipes
 
         made = recipes({name: file.parent for name, file in found.files.items() if name in result.index})
         result = made.join(result, how="right").fillna(dict.fromkeys(made.columns, ""))
     if seeds:
-        result = tables.spread_table(result.drop(index="envelope", errors="ignore"))
+        result = tables.spread_table(result, groups)
+        _say(*(f"{name}: mean of {', '.join(runs)}" for name, runs in groups.items() if len(runs) > 1))
     print(tables.format_table(result, format))
     for note in filter(None, notes):
         print(note, file=sys.stderr if format in ("csv", "latex") else sys.stdout)
+    _say(tables.made_differently(tables.Logs(logs, {}, found.files)))
+
+
+def _say(*notes: str) -> None:
+    """Print on the standard error output what is not empty."""
+    for note in filter(None, notes):
+        print(note, file=sys.stderr)
 
 
 def reproduce(

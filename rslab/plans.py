@@ -139,13 +139,14 @@ def stages(plan: list[PlannedRun], out: Path) -> Iterator[Stage]:
         log = folder / "certify.tsv"
         size = len(load_dataset(run.train.dataset, "test"))
         images = chosen_indices(size, run.certify.skip, run.certify.max)
-        times = []
+        done, times = (), []
         if records.is_log(log) and b"\n" in log.read_bytes():  # else not even its header is whole
             rows = records.read_log(log, torn=True)
-            times = [_seconds(text) for text in rows.time[rows.idx.isin(images)]]
+            done = rows[rows.idx.isin(images)]
+            times = _seconds(done)
             if len(rows):
                 _check_certified(run, log)
-        yield Stage(run, "certify", len(times), len(images), _mean(times))
+        yield Stage(run, "certify", len(done), len(images), _mean(times))
 
 
 def _check_certified(run: PlannedRun, log: Path) -> None:
@@ -193,10 +194,10 @@ def _mean(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _seconds(text: str) -> float:
-    """ "0:01:30.5" → 90.5."""
-    hours, minutes, seconds = text.split(" ")[-1].split(":")
-    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+def _seconds(log: pd.DataFrame) -> list[float]:
+    """The times of a log's rows in seconds ("0:01:30.5" → 90.5), of those that say one so."""
+    found = [re.search(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)$", text) for text in log.get("time", ())]
+    return [3600 * int(part[1]) + 60 * int(part[2]) + float(part[3]) for part in found if part]
 
 
 def carry_out(

@@ -168,10 +168,7 @@ def _begin_or_resume(log: Path, columns: tuple[str, ...], settings: dict, resume
     if log.stat().st_size == 0:
         records.append_row(log, columns)
         return set()
-    rows = records.read_log(log)
-    if tuple(rows.columns) != columns:
-        raise InputError(f"{log}: got columns {' '.join(rows.columns)}, expected {' '.join(columns)}.")
-    return set(rows.idx)
+    return set(records.read_own_log(log, columns).idx)
 
 
 def differences(ours: dict, theirs: dict) -> Iterator[tuple]:

@@ -4,6 +4,7 @@ import pytest
 
 from rslab import records
 from rslab.errors import InputError
+from rslab.shares import open_log
 
 PUBLISHED = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n"
 OURS = PUBLISHED[:-1] + "\tcount_a\tn\tn0\talpha\n"
@@ -64,28 +65,33 @@ def test_radii_come_back_exactly(tmp_path):
 @pytest.mark.parametrize(
     "row, match",
     [
-        ("60 3 3 0.1", "line 5"),  # truncated
+        ("60 3 3 0.1", "4 fields in line 5, expected the 6"),  # truncated
         ("60 3 3 0.1 1", "line 5"),
-        ("60 3 3 0.1 1 0:00:0", "line 5"),
-        ("60 3 3 0.1 1 0:00:14 extra", "line 5"),
+        ("60 3 3 0.1 1 0:00:14 extra", "7 fields in line 5"),
         ("", "line 5"),
         ("60 3 3 nan 1 0:00:14", "radius.* line 5"),
         ("60 3 3 NaN 1 0:00:14", "radius"),
         ("60 3 3 inf 1 0:00:14", "radius"),
         ("60 3 3 1e999 1 0:00:14", "radius"),
-        ("60 3 3 -0.1 1 0:00:14", "radius"),
-        ("60 3 3 many 1 0:00:14", "no number"),
-        ("60 3 3 0,1 1 0:00:14", "no number"),
-        ("60 3.5 3 0.1 1 0:00:14", "no number"),
-        (f"{'9' * 30} 3 3 0.1 1 0:00:14", "no number"),
-        ("60 3 \x003 0.1 1 0:00:14", "no number"),
+        ("60 3 3 -0.1 1 0:00:14", "radius = -0.1 in line 5, expected a finite number, 0 or more"),
+        ("60 3 3 many 1 0:00:14", "radius = 'many' in line 5, expected a number"),
+        ("60 3 3 0,1 1 0:00:14", "radius = '0,1' in line 5, expected a number"),
+        ("60 3.5 3 0.1 1 0:00:14", "label = '3.5' in line 5, expected a whole number"),
+        (f"{'9' * 30} 3 3 0.1 1 0:00:14", "idx = '9999.*in line 5, expected a whole number"),
+        ("60 3 \x003 0.1 1 0:00:14", "NUL byte in line 5"),
         ("60 3 3 0.1 1 \x000:00:14", "line 5"),
-        ("20 7 1 0.1797 0 0:00:14", "second time in line 5"),
-        ("-1 3 3 0.1 1 0:00:14", "negative idx"),
-        ("60 3 3 0.1 0 0:00:14", "`correct`.* line 5"),
-        ("60 3 4 0.1 1 0:00:14", "`correct`"),
-        ("60 3 3 0.1 2 0:00:14", "`correct`"),
-        ("60 3 -1 0.1 0 0:00:14", "abstention"),
+        ("20 7 1 0.1797 0 0:00:14", "idx = 20 for the second time in line 5"),
+        ("-1 3 3 0.1 1 0:00:14", "idx = -1 in line 5, expected 0 or more"),
+        ("60 3 3 0.1 0 0:00:14", "correct = 0 in line 5, expected 1"),
+        ("60 3 4 0.1 1 0:00:14", "correct = 1 in line 5, expected 0"),
+        ("60 3 3 0.1 2 0:00:14", "correct = 2 in line 5, expected 0 or 1"),
+        ("60 3 3 0.1 yes 0:00:14", "correct = 'yes' in line 5, expected 0 or 1"),
+        ("60 3 -1 0.1 0 0:00:14", "radius = 0.1 in line 5, expected 0 for an abstention"),
+        ("60 3 -1 -0.1 0 0:00:14", "radius = -0.1 in line 5"),
+        ("60 3 -2 0.0 0 0:00:14", "predict = -2 in line 5, expected a class, or -1"),
+        ("60 -1 -1 0.0 1 0:00:14", "label = -1 in line 5, expected a class"),
+        (PUBLISHED.strip().replace("\t", " "), "the header again in line 5"),
+        ("60,3,3,0.1,1,0:00:14", "1 field in line 5, expected the 6 of the header, separated by tabs"),
     ],
 )
 def test_a_bad_row_is_refused_with_its_line(tmp_path, row, match):
@@ -112,7 +118,7 @@ def test_impossible_counts_are_refused(tmp_path, tail):
         b"epoch\tlr\ttrain loss\n0\t0.1\t2.3\n",
         b"idx,label,predict,radius,correct,time\n0,3,3,0.1,1,0:00:14\n",
         PUBLISHED.replace("radius", "Radius").encode(),
-        b"\xef\xbb\xbf" + PUBLISHED.encode(),
+        b"idx label predict radius correct time\n",
         published(*GOOD).encode("utf-16"),
         PUBLISHED.encode() + b"0\t3\t3\t0.1\t1\t0:00:14\xff\n",
         b"\x00" * 1000,
@@ -121,6 +127,103 @@ def test_impossible_counts_are_refused(tmp_path, tail):
 def test_a_foreign_file_is_refused(tmp_path, content):
     with pytest.raises(InputError, match="certify.tsv: got"):
         records.read_log(log(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    "first, match",
+    [
+        ("idx label predict radius correct time", "fields separated by spaces in the first line, expected .* by tabs"),
+        ("idx,label,predict,radius,correct,time", "fields separated by commas in the first line, expected .* by tabs"),
+        ("idx; label; predict; radius; correct", "fields separated by semicolons"),
+        ("idx\tlabel\tpredict\tcorrect\ttime", "no column 'radius' in the first line"),
+        ("idx\tpredict\tradius\tcorrect", "no column 'label' in the first line"),
+        ("idx\tlabel\tpredict\tradius\tcorrect\tradius", "the column 'radius' twice"),
+        ("0\t3\t3\t0.1090\t1\t0:00:14.419162", "no header line, expected idx label predict radius correct"),
+        ("image\ttruth\tanswer", "the first line 'image.*expected idx label predict radius correct"),
+    ],
+)
+def test_a_first_line_that_is_no_header_is_refused_by_what_it_is(tmp_path, first, match):
+    with pytest.raises(InputError, match=match):
+        records.read_log(log(tmp_path, "\n".join((first, *published(*GOOD).split("\n")[1:]))))
+
+
+def rewritten(change) -> str:
+    """The lines of the good log, as lists of fields, after `change`."""
+    lines = [line.split("\t") for line in published(*GOOD).splitlines()]
+    return "".join("\t".join(change(number, fields)) + "\n" for number, fields in enumerate(lines))
+
+
+AS_PEOPLE_HAVE_THEM = {
+    "a byte order mark": "\ufeff" + published(*GOOD),
+    "empty lines at the end": published(*GOOD) + "\n \t\n\r\n",
+    "tabs and blanks at the ends": rewritten(lambda number, fields: [*fields, "", " "]),
+    "carriage returns twice": published(*GOOD).replace("\n", "\r\r\n"),
+    "carriage returns alone": published(*GOOD).replace("\n", "\r"),
+    "an index column without a name": rewritten(lambda number, fields: [str(number - 1) if number else "", *fields]),
+    "columns between": rewritten(lambda number, fields: [*fields[:3], "p_A" if not number else "0.7", *fields[3:]]),
+    "another order": rewritten(lambda number, fields: fields[::-1]),
+    "time in seconds": rewritten(lambda number, fields: [*fields[:5], "time" if not number else "15.4"]),
+    "time that is empty": rewritten(lambda number, fields: [*fields[:5], "time" if not number else ""]),
+    "no time": rewritten(lambda number, fields: fields[:5]),
+    "true and false": rewritten(
+        lambda number, fields: [*fields[:4], {"1": "True", "0": "False"}.get(fields[4], fields[4]), fields[5]]
+    ),
+    "a spreadsheet's numbers": rewritten(
+        lambda number, fields: fields if not number else [f"{field}.0" for field in fields[:3]] + fields[3:]
+    ),
+    "quotation marks": rewritten(lambda number, fields: [f'"{field}"' for field in fields]),
+    "a column n of somebody else": rewritten(lambda number, fields: [*fields, "n" if not number else "many"]),
+}
+
+
+@pytest.mark.parametrize("name", AS_PEOPLE_HAVE_THEM)
+def test_a_log_is_read_as_people_have_it(tmp_path, name):
+    plain = records.read_log(log(tmp_path, published(*GOOD))).drop(columns="time")
+    path = log(tmp_path, AS_PEOPLE_HAVE_THEM[name])
+    assert records.read_log(path)[list(plain.columns)].equals(plain) and records.is_log(path)
+
+
+def test_lines_are_counted_in_the_file_whatever_their_ends(tmp_path):
+    for end in ("\n", "\r\n", "\r"):
+        with pytest.raises(InputError, match="radius = nan in line 5,"):
+            records.read_log(log(tmp_path, published(*GOOD, "60 3 3 nan 1 0:00:14").replace("\n", end)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(published(*GOOD).splitlines(keepends=True)[1:]),
+        "0\t3\t-1\t5\t0\t0:00:01\n1\t3\t3\t3\t1\t0:00:01\n",  # of attacks
+        published(*GOOD).replace("\t", ","),
+        published(*GOOD).replace("\t", "  "),
+        published(*GOOD).replace("radius", "Radius"),
+        "# sigma 0.25\n" + published(*GOOD),
+        "\n" + published(*GOOD),
+        "number\ttruth\tanswer\tR\tright\ttook\n" + "".join(published(*GOOD).splitlines(keepends=True)[1:]),
+        "idx\tlabel\tpredict\tcorrect\ttime\n0\t3\t3\t1\t0:00:01\n",
+    ],
+)
+def test_a_file_that_is_like_a_log_is_known_as_such(tmp_path, text):
+    path = log(tmp_path, text)
+    assert records.looks_like_log(path) and not records.is_log(path)
+    with pytest.raises(InputError):
+        records.read_log(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"The columns are idx, label, predict, radius, correct and time, as in the field.\n",
+        b'{"epoch": 1, "loss": 0.5}\n{"epoch": 2, "loss": 0.4}\n',
+        b"epoch\tlr\ttrain loss\n0\t0.1\t2.3\n",
+        b"0,0,5,13,9,1,0,0\n0,0,0,12,13,5,0,0\n",
+        b"5.1,3.5,1.4,0.2,setosa\n",
+        b"\x93NUMPY\x01\x00v\x00{'descr': '<f8'}\n",
+    ],
+)
+def test_another_file_is_not_like_a_log(tmp_path, content):
+    assert not records.looks_like_log(log(tmp_path, content))
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
@@ -148,3 +251,28 @@ def test_a_torn_header_leaves_an_empty_file(tmp_path):
     path = log(tmp_path, "idx\tlab")
     records.drop_torn_row(path)
     assert path.read_text() == ""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text + "\n",
+        lambda text: text.replace("\ttime", "\ttime\tnote").replace("0:00:01", "0:00:01\t-"),
+        lambda text: text.replace("label\tpredict", "predict\tlabel"),
+        lambda text: text.replace("0:00:01\t", "0:00:01\t \t"),
+    ],
+)
+def test_a_log_in_a_form_that_we_do_not_write_is_read_but_not_resumed(tmp_path, change):
+    columns = records.CERTIFY_COLUMNS + records.COUNT_COLUMNS
+    row = "0\t3\t3\t0.25\t1\t0:00:01\t990\t1000\t100\t0.001\n"
+    path = log(tmp_path, OURS + row)
+    records.write_json(records.settings_path(path), {"weights": "abc"})
+    done, claim = open_log(path, columns, {"weights": "abc"}, resume=True)
+    claim.release()
+    assert done == {0}
+    changed = log(tmp_path, change(OURS + row)).read_bytes()
+    with pytest.raises(InputError, match="certify.tsv: got"):
+        open_log(path, columns, {"weights": "abc"}, resume=True)
+    assert path.read_bytes() == changed

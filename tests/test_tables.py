@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rslab import tables
+from rslab import records, tables
 from rslab.errors import InputError
 
 HEADER = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n"
@@ -56,7 +56,8 @@ def test_certified_accuracy_is_the_plain_count():
     rng = np.random.default_rng(0)
     log = frame(*((round(float(r), 2), int(c)) for r, c in zip(rng.random(300), rng.random(300) < 0.7, strict=True)))
     radii = np.arange(0, 1.2, 0.05)
-    plain = [100 * sum(1 for r, c in zip(log.radius, log.correct, strict=True) if c and r >= x) / 300 for x in radii]
+    hundredths = (100 * log.radius).round().astype(int)  # both are whole hundredths
+    plain = [100 * (log.correct[hundredths >= round(100 * x)] == 1).sum() / 300 for x in radii]
     assert tables.certified_accuracy(log, radii) == pytest.approx(plain)
 
 
@@ -141,6 +142,60 @@ def test_short_logs_and_logs_of_other_images_are_left_out_of_an_envelope(tmp_pat
     }
 
 
+def test_the_same_images_have_the_same_labels(tmp_path):
+    for name, label in (("digits", 9), ("animals", 3), ("animals again", 3), ("letters", 7)):
+        write(tmp_path / name, [0.1] * 5, label=label)
+    write(tmp_path / "few letters", [0.1] * 3, label=7)
+    logs = tables.find_logs([tmp_path]).logs
+    used, others = tables.comparable(logs)
+    assert sorted(used) == ["animals", "animals again"]
+    assert others == {
+        "on other images (5 with the idx of most, but other labels)": ["digits", "letters"],
+        "on other images (3 images, not the 5 of most)": ["few letters"],
+    }
+    with pytest.raises(InputError, match="other labels for 5 of 5 idx, expected the same images"):
+        tables.paired_difference(logs["digits"], logs["animals"], (0,))
+    assert "those of most have not: 2 logs, on other images" in tables.on_other_images(logs)
+    assert tables.on_other_images({name: logs[name] for name in ("animals", "animals again")}) == ""
+
+
+@pytest.mark.parametrize("key, values", [("n", (100, 1000)), ("n0", (10, 100)), ("alpha", (0.001, 0.01))])
+def test_logs_made_with_other_settings_are_named(tmp_path, key, values):
+    for name, value in zip("ab", values, strict=True):
+        counts = {"n": 1000, "n0": 100, "alpha": 0.001} | {key: value}
+        tail = f"\t{counts['n']}\t" + "\t".join(str(counts[k]) for k in ("n", "n0", "alpha")) + "\n"
+        (tmp_path / name).write_text(HEADER[:-1] + "\tcount_a\tn\tn0\talpha\n" + ROW[:-1] + tail)
+    write(tmp_path / "published", [0.1])
+    found = tables.find_logs([tmp_path])
+    name = "α" if key == "alpha" else key
+    assert tables.made_differently(found) == (
+        f"These logs were made with different {name} {values[0]} (a), {values[1]} (b)."
+    )
+    alone = {name: log for name, log in found.logs.items() if name != "b"}
+    assert tables.made_differently(tables.Logs(alone, {}, found.files)) == ""
+
+
+def test_logs_certified_under_other_radii_are_named(tmp_path):
+    for name, radii in (("a", [0, 0.25]), ("b", [0, 0.5]), ("c", [0, 0.5])):
+        write(tmp_path / name, [0.1])
+        records.write_json(tmp_path / f"{name}.json", {"n": 100, "n0": 10, "alpha": 0.001, "radii": radii})
+    found = tables.find_logs([tmp_path])
+    assert tables.made_differently(found).endswith("different radii 0 0.25 (a), 0 0.5 (b, c).")
+
+
+def test_radii_that_were_computed_are_the_decimals_that_they_mean():
+    log = frame((0.3, 1), (0.7, 1), (0.15, 1), (np.nextafter(0.3, 0), 1))
+    computed = [3 * 0.1, 0.1 + 0.2, float(np.arange(0, 1, 0.1)[3]), float(np.arange(0, 1, 0.05)[6])]
+    assert max(computed) > 0.3
+    assert tables.certified_accuracy(log, computed).tolist() == [50.0] * 4
+    difference = tables.paired_difference(log, frame((0.3, 0), (0.7, 0), (0.15, 0), (0.3, 0)), (3 * 0.1,))
+    assert difference.difference[3 * 0.1] == 50.0
+    third = frame((1 / 3, 1), (float(np.nextafter(1 / 3, 0)), 1))  # no decimal: compared exactly
+    assert tables.certified_accuracy(third, [1 / 3]).tolist() == [50.0]
+    just_above = 0.3 + 2e-12
+    assert tables.certified_accuracy(log, [just_above]).tolist() == [25.0]
+
+
 def test_at_a_tie_the_larger_set_of_images_is_compared(tmp_path):
     write(tmp_path / "short", [0.1] * 3)
     write(tmp_path / "long", [0.1] * 5)
@@ -151,6 +206,51 @@ def test_the_sentence_names_some_and_counts_the_others():
     assert tables.left_out_sentence({}) == ""
     sentence = tables.left_out_sentence({"empty": list("ab"), "short": list("cdefgh")})
     assert sentence == "Left out: 2 logs, empty: a, b; 6 logs, short: c, d, e, f and 2 more."
+
+
+ROW = "0\t3\t3\t0.61\t1\t0:00:01\n"
+
+
+def test_a_folder_names_every_file_that_is_like_a_log_and_passes_over_the_others(tmp_path):
+    write(tmp_path / "good.tsv", [0.1, 0.2])
+    (tmp_path / "no-header.txt").write_text(ROW)
+    (tmp_path / "commas.csv").write_text((HEADER + ROW).replace("\t", ","))
+    (tmp_path / "spaces").write_text((HEADER + ROW).replace("\t", " "))
+    (tmp_path / "attack.tsv").write_text(HEADER.replace("radius", "basePredict") + "0\t3\t3\t3\t1\t0:00:01\n")
+    (tmp_path / ".other.tsv.part-1").write_text(ROW)
+    (tmp_path / "README.md").write_text("idx label predict radius correct\n")
+    (tmp_path / "notes.txt").write_text("The columns are idx, label and predict; radii are l2.\n")
+    (tmp_path / "train.jsonl").write_text('{"epoch": 0}\n')
+    (tmp_path / "weights.safetensors").write_bytes(bytes(range(256)))
+    found = tables.find_logs([tmp_path])
+    assert list(found.logs) == ["good.tsv"]
+    assert tables.left_out_sentence(found.left_out, 9) == (
+        "Left out: .other.tsv.part-1 (a part of a log that is not complete), "
+        "commas.csv (fields separated by commas in the first line), no-header.txt (no header line), "
+        "spaces (fields separated by spaces in the first line); "
+        "1 log, of attacks (`--attacks` reads them): attack.tsv."
+    )
+
+
+def test_a_folder_of_unreadable_logs_alone_is_refused_with_the_reason(tmp_path):
+    (tmp_path / "no-header.txt").write_text(ROW)
+    with pytest.raises(InputError, match="no-header.txt .no header line"):
+        tables.find_logs([tmp_path])
+
+
+def test_rows_are_told_apart_by_the_shortest_ends_that_do_so_for_all(tmp_path):
+    files = [write(tmp_path / name / "noise_0.25/test/noise_0.25.tsv", [0.1]) for name in ("one", "two", "three")]
+    expected = [f"{name}/noise_0.25/test/noise_0.25.tsv" for name in ("one", "two", "three")]
+    assert list(tables.find_logs(files).logs) == expected
+    runs = [tmp_path / place / "runs" for place in "ab"]
+    for folder in runs:
+        write(folder / "gaussian/certify.tsv", [0.1])
+    assert list(tables.find_logs(runs).logs) == ["a/runs/gaussian", "b/runs/gaussian"]
+    assert list(tables.find_logs([folder / "gaussian/certify.tsv" for folder in runs]).logs) == [
+        "a/runs/gaussian",
+        "b/runs/gaussian",
+    ]
+    assert len(tables.find_logs([files[0], files[0]]).logs) == 1
 
 
 @pytest.mark.parametrize("name, content", [("foreign", "hello"), ("torn", HEADER + "0\t3"), ("empty", HEADER)])
@@ -300,6 +400,49 @@ def test_runs_that_differ_in_their_seed_become_mean_and_deviation():
     assert table.loc["a"].tolist() == ["3", "70.0 ± 10.0", "0.420 ± 0.060"]
     assert table.loc["alone"].tolist() == ["1", "100.0", "0.600"]
     assert "70.0 ± 10.0" in tables.format_table(table)
+
+
+def test_seeds_are_known_by_a_number_at_the_end_or_a_folder(tmp_path):
+    names = ["cohen_4067", "cohen_31", "21/noise_0.25", "22/noise_0.25", "macer-0.tsv", "macer-1.tsv", "alone-3"]
+    names += ["eps_64", "eps_127", "noise_1", "noise_2", "sigma-0.25", "sigma-0.50"]
+    table = tables.accuracy_table({name: frame((0.6, 1), (0.2, 1)) for name in names}, (0.5,))
+    spread = tables.spread_table(table)
+    assert {name: runs for name, runs in spread.runs.items() if runs != "1"} == {
+        "cohen": "2",
+        "noise_0.25": "2",
+        "macer.tsv": "2",
+    }
+    assert len(spread) == 3 + 1 + 6
+
+
+def run(folder, name, **options):
+    """A run with options and a log of five images."""
+    images = options.pop("images", 5)
+    write(folder / name / "certify.tsv", [0.3] * images)
+    records.write_json(folder / name / "config.json", {"train": options})
+
+
+def test_runs_that_differ_in_more_than_their_seed_are_not_averaged(tmp_path):
+    run(tmp_path, "gaussian-1", sigma=1.0, seed=0)
+    run(tmp_path, "gaussian-2", sigma=2.0, seed=0)
+    run(tmp_path, "macer-1", sigma=0.5, seed=1, pretrained="runs/start-1")
+    run(tmp_path, "macer-2", sigma=0.5, seed=2, pretrained="runs/start-2")
+    write(tmp_path / "cohen-1/certify.tsv", [0.3])
+    write(tmp_path / "cohen-2/certify.tsv", [0.3])
+    for name, sigma in (("cohen-1", 0.25), ("cohen-2", 0.5)):
+        records.write_json(tmp_path / name / "certify.json", {"sigma": sigma})
+    groups, left_out = tables.seed_groups(tables.find_logs([tmp_path]))
+    assert left_out == {} and groups == {
+        name: [name] for name in ("cohen-1", "cohen-2", "gaussian-1", "gaussian-2")
+    } | {"macer": ["macer-1", "macer-2"]}
+
+
+def test_seeds_on_other_images_are_left_out_of_their_mean(tmp_path):
+    for seed, images in enumerate((5, 5, 3)):
+        run(tmp_path, f"gaussian-{seed}", sigma=1.0, seed=seed, images=images)
+    groups, left_out = tables.seed_groups(tables.find_logs([tmp_path]))
+    assert groups == {"gaussian": ["gaussian-0", "gaussian-1"]}
+    assert left_out == {"short (3 images, not the 5 of most)": ["gaussian-2"]}
 
 
 # -- differences image by image ----------------------------------------------------------------
