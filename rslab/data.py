@@ -22,7 +22,7 @@ from rslab.errors import InputError, WorkError, check_choice
 from rslab.imagenet import FolderImages, read_folder
 
 SPLITS = ("train", "test")
-PATIENCE = 10.0  # seconds without a new byte on the disk, after which a download is given up
+PATIENCE = 7.0  # seconds without a new byte on the disk, after which a download is given up
 
 # MD5 of MNIST's unpacked files; torchvision itself checks only the archives.
 MNIST_FILES = {

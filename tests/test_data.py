@@ -178,7 +178,7 @@ def silent_proxy(monkeypatch):
 
 @pytest.mark.parametrize("name", ["mnist", "mnist8", "cifar10"])
 def test_a_download_that_brings_nothing_is_given_up(monkeypatch, tmp_path, silent_proxy, name):
-    assert data.PATIENCE <= 12  # a sentence within 15 seconds
+    assert data.PATIENCE <= 10  # a sentence within 15 seconds
     monkeypatch.setattr(data, "PATIENCE", 0.5)
     monkeypatch.setenv("RSLAB_DATA", str(tmp_path))
     began = time.monotonic()
