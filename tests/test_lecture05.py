@@ -144,6 +144,11 @@ def test_plug_in_bias_names_the_fault(message):
     assert message in str(caught.value)
 
 
+def test_what_f_says_of_a_wrong_shape_is_said_as_it_is():
+    with pytest.raises(Wrong, match="^f wants images"):
+        checks.gaussian_loss(lambda f, x, y, sigma, m, generator: f(x[0]))
+
+
 def noisy_loss(scale=lambda s: s, draw=torch.randn, change=lambda z: z, reduce=None, labels=None, one=False):
     def answer(f, x, y, sigma, m, generator):
         noise = draw(1 if one else m, *x.shape, generator=generator) * scale(sigma)
