@@ -84,11 +84,6 @@ def test_ci_calls_the_test_command_of_the_readme():
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
 
 
-def test_no_file_of_the_package_is_over_400_lines():
-    for file in (ROOT / "rslab").rglob("*.py"):
-        assert len(file.read_text().splitlines()) <= 400, file
-
-
 def test_make_sets_up_when_pyproject_is_newer(tmp_path):
     """`make -n` (no action) says that a target would install when .venv is absent or out of date."""
     for name in ("Makefile", "pyproject.toml"):
