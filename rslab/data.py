@@ -22,7 +22,7 @@ from rslab.errors import InputError, WorkError, check_choice
 from rslab.imagenet import FolderImages, read_folder
 
 SPLITS = ("train", "test")
-PATIENCE = 10.0  # seconds without a new byte on the disk, after which a download is given up
+PATIENCE = 7.0  # seconds without a new byte on the disk, after which a download is given up
 
 # MD5 of MNIST's unpacked files; torchvision itself checks only the archives.
 MNIST_FILES = {
@@ -144,7 +144,10 @@ def _cifar10(split: str, download: bool):
     from torchvision.datasets import CIFAR10
 
     def read():
-        raw = CIFAR10(data_root(), train=split == "train")  # checks the MD5 of every batch
+        try:
+            raw = CIFAR10(data_root(), train=split == "train")  # checks the MD5 of every batch
+        except RuntimeError as error:
+            raise RuntimeError("a file is absent or has a wrong MD5") from error  # not torchvision's advice
         pixels = torch.from_numpy(raw.data).permute(0, 3, 1, 2)  # (N, H, W, C) → (N, C, H, W)
         return pixels.contiguous(), torch.tensor(raw.targets), raw.classes
 

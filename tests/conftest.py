@@ -12,10 +12,29 @@ from rslab.config import TrainConfig
 from rslab.data import load_dataset
 from rslab.training import train
 
-# No database, no time limit an example, and the same examples in every run.
+# No database, no time limit an example. `make test` draws the same examples in every run, `make soundness` new ones
+# and four times as many; what fails is printed with the line that repeats it.
 settings.register_profile("rslab", deadline=None, derandomize=True, database=None, max_examples=50)
-settings.load_profile("rslab")
+settings.register_profile("soundness", deadline=None, database=None, max_examples=200, print_blob=True)
 torch.set_num_threads(1)  # the tensors are small, and the machine may be shared
+
+
+def pytest_configure(config):
+    """Before a test module is imported: the profile of its property tests."""
+    settings.load_profile("soundness" if in_soundness(config) else "rslab")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """With `-m soundness` the modules of property tests are among them, before pytest takes its choice."""
+    for item in items:
+        if in_soundness(config) and hasattr(getattr(item, "module", None), "given"):
+            item.add_marker("soundness")
+
+
+def in_soundness(config) -> bool:
+    """Whether the long experiments are asked for: `make soundness`."""
+    return config.option.markexpr == "soundness"
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,19 @@ from rslab.checks import answers
 from rslab.checks import lecture02 as checks
 from rslab.smoothing import ABSTAIN
 
+
+def test_a_fault_that_a_check_finds_inside_the_readers_function_keeps_its_words():
+    """The f that a check hands over may refuse what it is given: that sentence is the answer, not its wrapping."""
+
+    def f(images):
+        raise answers.Wrong("f wants a batch.")
+
+    with pytest.raises(answers.Wrong, match="^f wants a batch.$"):
+        answers.answer(lambda f, x: f(x), f, torch.zeros(2))
+    with pytest.raises(answers.Wrong, match="^Your function stopped with KeyError"):
+        answers.answer(lambda: {}["absent"])
+
+
 # -- exercise 1: votes -------------------------------------------------------------------
 
 

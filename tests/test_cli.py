@@ -259,6 +259,127 @@ def test_missing_data_is_one_sentence_that_names_the_variable(tmp_path, monkeypa
     assert not (tmp_path / "run").exists()
 
 
+def test_rslab_data_says_what_is_absent_and_where_it_belongs_without_a_try(tmp_path, monkeypatch, capsys):
+    import torchvision.datasets.utils as utils
+
+    def asked(*_, **__):
+        raise AssertionError("a download was tried")
+
+    monkeypatch.setattr(utils, "_urlretrieve", asked)
+    monkeypatch.setenv("RSLAB_DATA", str(tmp_path))
+    code, out, err = call(monkeypatch, capsys, "data")
+    assert code == 0 and err == ""
+    assert "could not be downloaded" not in out and "download=True" not in out
+    for place in ("MNIST/raw: train-images-idx3-ubyte", "cifar-10-batches-py: data_batch_1", "imagenet: train/CLASS"):
+        assert f"Expected in {tmp_path}/{place}" in out
+    assert call(monkeypatch, capsys, "data", "mnist")[0] == 1
+
+
+# -- options come first --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unreadable(run, tmp_path, monkeypatch):
+    """A run whose weights are broken, of a data set that is not there: whoever loads either says so."""
+    folder = tmp_path / "unreadable"
+    shutil.copytree(run, folder)
+    (folder / "weights.safetensors").write_bytes(b"broken")
+    config = records.read_json(folder / "config.json")
+    config["train"] |= {"dataset": "cifar10"}
+    records.write_json(folder / "config.json", config)
+    monkeypatch.setenv("RSLAB_DATA", str(tmp_path / "absent"))
+    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", None)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "command, name",
+    [
+        ("certify RUN --alpha 2", "alpha"),
+        ("certify RUN --n 0", "n"),
+        ("certify RUN --n 99999999999999999999999", "n"),
+        ("certify RUN --sequential --radii x", "radii"),
+        ("certify RUN --bound imaginary", "bound"),
+        ("certify RUN --device quantum", "device"),
+        ("certify RUN --dataset imaginary", "dataset"),
+        ("certify RUN --normalization imaginary", "normalization"),
+        ("certify RUN --out .", "out"),
+        ("attack RUN --steps 0", "steps"),
+        ("attack RUN --batch-size 0", "batch_size"),
+        ("attack RUN --target-class -1", "target"),
+        ("attack RUN --transfer nowhere", "nowhere"),
+        ("attack RUN --device quantum", "device"),
+        ("train --dataset cifar10 --arch imaginary", "arch"),
+        ("train --dataset cifar10 --normalization imaginary", "normalization"),
+        ("train --dataset cifar10 --device quantum", "device"),
+        ("train --dataset cifar10 --pretrained nowhere", "nowhere"),
+        ("train --dataset cifar10 --unlabelled imaginary --pseudo-labels RUN", "unlabelled"),
+        ("train --dataset cifar10 --out RUN", "out"),
+        ("train --dataset cifar10 --out /dev/full", "out"),
+        ("train --dataset mnist --arch resnet50", "arch"),
+        ("reproduce cifar10 --minutes nan", "minutes"),
+        ("reproduce cifar10 --device quantum", "device"),
+        ("reproduce cifar10 --out .", "out"),
+        ("demo --device quantum", "device"),
+        ("table RUN --format imaginary", "format"),
+    ],
+)
+def test_a_bad_option_is_refused_before_model_or_data_are_loaded(unreadable, monkeypatch, capsys, command, name):
+    words = [str(unreadable) if word == "RUN" else word for word in command.split()]
+    code, _, err = call(monkeypatch, capsys, *words)
+    assert code == 2 and err.startswith(f"rslab: {name}: got "), err
+
+
+def test_a_count_that_is_too_large_is_told_the_largest(run, tmp_path, monkeypatch, capsys):
+    for words in (("certify", run, "--out", tmp_path / "log"), ("attack", run, "--out", tmp_path / "log")):
+        _, _, err = call(monkeypatch, capsys, *words, "--n", 99999999999999999999999)
+        assert "n: got 99999999999999999999999, expected at most 9223372036854775807." in err
+
+
+@pytest.mark.parametrize(
+    "command, name",
+    [
+        ("attack RUN --samples 10000000000 --max 1 --out NEW", "samples"),
+        ("attack RUN --samples 1 --batch-size 10000000000 --n 10000000000 --max 1 --out NEW", "batch_size"),
+        ("certify RUN --batch-size 10000000000 --n 10000000000 --max 1 --out NEW", "batch_size"),
+        ("train --samples 10000000000 --out NEW", "samples"),
+    ],
+)
+def test_more_than_the_memory_holds_is_refused_and_nothing_is_begun(run, tmp_path, monkeypatch, capsys, command, name):
+    words = [{"RUN": run, "NEW": tmp_path / "new"}.get(word, word) for word in command.split()]
+    code, _, err = call(monkeypatch, capsys, *words)
+    assert code == 2 and f"rslab: {name}: got 10000000000, expected at most" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_fails_before_its_first_row_leaves_no_log(run, tmp_path, monkeypatch, capsys):
+    from rslab import smoothing
+
+    def fails(*arguments, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(smoothing.SmoothedClassifier, "certify", fails)
+    code, _, err = call(monkeypatch, capsys, "certify", run, "--n", 100, "--max", 1, "--out", tmp_path / "log.tsv")
+    assert code == 1 and "rslab: memory: " in err and list(tmp_path.iterdir()) == []
+
+
+def test_attack_has_the_batch_size_that_its_message_recommends_and_sequential_is_one_thing(
+    run, tmp_path, monkeypatch, capsys
+):
+    options = ("--steps", 1, "--samples", 2, "--n", 50, "--max", 1, "--batch-size", 16)
+    assert call(monkeypatch, capsys, "attack", run, *options, "--out", tmp_path / "a.tsv")[0] == 0
+    assert records.read_json(tmp_path / "a.json")["batch_size"] == 16
+    logs = []
+    for number, words in enumerate((["--sequential"], ["--bound", "sequential"], ["--bound", "sequential"] * 2)):
+        words += ["--sequential"] if number == 2 else []
+        log = tmp_path / f"{number}.tsv"
+        assert call(monkeypatch, capsys, "certify", run, *words, "--n", 200, "--max", 2, "--out", log)[0] == 0
+        logs.append((records.read_json(log.with_suffix(".json")), records.read_log(log).drop(columns="time")))
+    assert all(settings == logs[0][0] and rows.equals(logs[0][1]) for settings, rows in logs)
+    _, out, _ = call(monkeypatch, capsys, "certify", "--help")
+    assert "short for --bound sequential" in " ".join(out.split())
+
+
 def test_sigma_0_attacks_and_judges_the_network_itself(run, tmp_path, monkeypatch, capsys):
     log = tmp_path / "attack.tsv"
     options = ("--sigma", 0, "--objective", "base", "--norm", "linf", "--epsilon", 0.1, "--steps", 3, "--max", 4)

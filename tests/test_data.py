@@ -1,12 +1,16 @@
 """Data sets: the embedded digits, the real MNIST and CIFAR-10, and what happens without them."""
 
 import os
+import socket
+import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from rslab import data
 from rslab.data import MNIST_FILES, check_images, data_root, load_dataset
 from rslab.errors import InputError, WorkError
 
@@ -154,7 +158,52 @@ def test_missing_data_are_a_sentence_that_names_rslab_data(monkeypatch, tmp_path
         load_dataset(name, "test", download=download)
     sentence = str(caught.value)
     assert sentence.startswith(f"{title} is not in {tmp_path}") and "RSLAB_DATA" in sentence and "\n" not in sentence
+    assert f"`rslab data {name}`" in sentence and ("could not be downloaded" in sentence) == download
     assert bool(no_network) == download
+
+
+@pytest.fixture
+def silent_proxy(monkeypatch):
+    """Every download goes to a server that accepts it and never says a word."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(50)
+        for scheme in ("http", "https"):
+            monkeypatch.setenv(f"{scheme}_proxy", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setenv("no_proxy", "")
+        urllib.request.install_opener(None)  # the next one asks the environment
+        yield
+        urllib.request.install_opener(None)
+
+
+@pytest.mark.parametrize("name", ["mnist", "mnist8", "cifar10"])
+def test_a_download_that_brings_nothing_is_given_up(monkeypatch, tmp_path, silent_proxy, name):
+    assert data.PATIENCE <= 10  # a sentence within 15 seconds
+    monkeypatch.setattr(data, "PATIENCE", 0.5)
+    monkeypatch.setenv("RSLAB_DATA", str(tmp_path))
+    began = time.monotonic()
+    with pytest.raises(WorkError, match="nothing came for 0.5 seconds.*`rslab data .*RSLAB_DATA"):
+        load_dataset(name, "test")
+    assert time.monotonic() - began < 10
+
+
+def test_a_slow_download_is_waited_for(monkeypatch, tmp_path):
+    """Four times as long as the patience for a silent one, a byte at a time."""
+    monkeypatch.setattr(data, "PATIENCE", 0.5)
+    monkeypatch.setenv("RSLAB_DATA", str(tmp_path))
+    arrived = tmp_path / "cifar-10-python.tar.gz"
+
+    def slow(*arguments, **options):
+        for _ in range(20):
+            time.sleep(0.1)
+            with arrived.open("ab") as file:
+                file.write(b"x")
+        raise OSError("the last byte is missing")
+
+    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", slow)
+    with pytest.raises(WorkError, match="the last byte is missing"):
+        load_dataset("cifar10", "test")
+    assert arrived.stat().st_size == 20
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])

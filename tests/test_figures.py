@@ -1,12 +1,16 @@
 """Figures are drawn, and what they compute is right."""
 
 import base64
+import io
 
 import numpy as np
 import pytest
 import torch
+from drawn import at, dots, heights, line, panels, picture, xy
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from scipy.stats import binom
+from PIL import Image
+from scipy.stats import beta, binom, binomtest, norm
 
 from rslab import bounds
 from rslab.config import METHODS
@@ -49,6 +53,9 @@ def test_certified_accuracy_figure_keeps_colors_and_tells_curves_apart():
     colors = [line.get_color() for line in lines]
     assert colors[:3] == [style.BLUE, style.BLUE, style.GREEN]
     assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 4
+    for drawn, label in zip(lines, labels, strict=True):
+        assert drawn.get_label() == label and np.array_equal(xy(drawn), (radii, 90 - 80 * radii))
+        assert drawn.get_drawstyle() == "steps-pre"  # between two radii the lower of the two
     assert "radius" in figure.axes[0].get_xlabel() and "%" in figure.axes[0].get_ylabel()
 
 
@@ -85,31 +92,121 @@ def test_least_top_count_is_where_the_test_begins_to_answer():
 
 
 def test_averaging_four_by_four_divides_the_noise_by_four():
-    figure, left_over = figures.noise_resolution_figure(figures.photograph(), sigma=0.5)
+    photo = figures.photograph()
+    figure, left_over = figures.noise_resolution_figure(photo, sigma=0.5)
     assert left_over == pytest.approx(0.125, abs=0.003)
-    kind, picture = decoded(figure)
-    assert kind == "image/jpeg" and len(picture) < 200_000
+    small, large, _, noisy_small, noisy_large, pooled = panels(figure)
+    assert picture(small).shape[:2] == picture(pooled).shape[:2] == (56, 56)
+    np.testing.assert_allclose(picture(large), photo.movedim(0, -1))
+    for clean, noisy in ((small, noisy_small), (large, noisy_large)):  # clipped to [0, 1] for the eye
+        assert 0.25 < (picture(noisy) - picture(clean)).std() < 0.5
+    assert (picture(pooled) - picture(small)).std() == pytest.approx(0.125, abs=0.02)
 
 
-def certificate():
-    return Certificate(3, 0.4, 3, 0.9, (0.0,) * 3 + (1000.0,) + (0.0,) * 6, 100, 1000, 0.001, 0.25, "clopper-pearson")
-
-
-@pytest.mark.parametrize(
-    "draw",
-    [
-        lambda: figures.smoothing_figure((0.42, 0.52), 0.12),
-        lambda: figures.noise_strip_figure([torch.rand(1, 8, 8), torch.rand(3, 32, 32)], (0, 0.5, 1)),
-        lambda: figures.plug_in_figure(runs=200),
-        lambda: figures.abstention_figure(),
-        lambda: figures.radius_limit_figure(),
-        lambda: figures.halfspace_figure((10, 100), {0.5: [0.1, 0.2], 1.0: [0.2, 0.3]}, 1.2),
-        lambda: figures.certificates_figure(torch.rand(2, 1, 8, 8), [3, 4], [certificate()] * 2),
-    ],
-    ids=["smoothing", "strip", "plug-in", "abstention", "limit", "halfspace", "certificates"],
-)
-def test_a_figure_shows_itself_in_a_small_picture(draw):
-    figure = draw()
-    kind, picture = decoded(figure)
-    assert kind == "image/png" and 5_000 < len(picture) < 80_000
+@pytest.mark.parametrize("encoding, kind", [("palette", "image/png"), ("png", "image/png"), ("jpeg", "image/jpeg")])
+def test_a_figure_shows_itself_in_its_encoding_and_its_size(encoding, kind):
+    figure, axes = style.new_figure(width=3.0, height=2.0)
+    axes.plot([0, 1], [1, 0])
+    figure.encoding = encoding
     assert figure.get_facecolor() == (1, 1, 1, 1)  # opaque: readable in a dark notebook
+    found, content = decoded(figure)
+    shown = Image.open(io.BytesIO(content))
+    assert found == kind and shown.size == (300, 200)
+    assert (np.asarray(shown.convert("L")) < 200).any()  # the line and the frame
+
+
+def test_the_smoothing_figure_paints_g_and_the_radius_of_its_votes():
+    x, sigma = (0.42, 0.52), 0.12
+    left, right = panels(figures.smoothing_figure(x, sigma))
+    top = figures.plane_probabilities_at(x, sigma).max()
+    for axes in (left, right):
+        (circle,) = axes.patches
+        assert circle.get_center() == x and circle.get_radius() == pytest.approx(sigma * norm.ppf(top), rel=1e-6)
+    noisy = dots(left)
+    assert len(noisy) == 300
+    assert noisy.mean(0) == pytest.approx(x, abs=0.03) and noisy.std(0) == pytest.approx([sigma] * 2, rel=0.15)
+    axis = np.linspace(0, 1, 201)
+    for row, column in ((30, 40), (100, 84), (170, 150), (60, 190)):  # row: the second pixel
+        point = torch.tensor([[axis[column], axis[row]]])
+        assert picture(left)[row, column] == int(figures.two_pixel_classifier(point).argmax())
+        smoothed = figures.plane_probabilities_at((axis[column], axis[row]), sigma)
+        assert smoothed[int(picture(right)[row, column])] > smoothed.max() - 0.01
+
+
+def test_a_strip_of_noise_has_the_sigma_of_its_column():
+    sigmas = (0, 0.05, 0.1)
+    grey = torch.full((1, 40, 40), 0.5)
+    drawn = [picture(axes) - 0.5 for axes in panels(figures.noise_strip_figure([grey, grey.expand(3, -1, -1)], sigmas))]
+    assert [values.std() for values in drawn] == pytest.approx(2 * list(sigmas), rel=0.1)
+    for row in (drawn[:3], drawn[3:]):
+        np.testing.assert_allclose(row[2], 2 * row[1], atol=1e-6)  # the same noise along a row
+
+
+def test_the_plug_in_figure_counts_its_runs_and_the_false_claims():
+    n, alpha, p, runs = 10_000, 0.001, 0.9, 200
+    left, middle, right = panels(figures.plug_in_figure(n, alpha, p, runs))
+    (true,) = set(line(left, "the true radius")[0])
+    assert true == pytest.approx(norm.ppf(p))
+    for drawn, false in zip(left.patches, ((0.35, 0.65), (0, 0.02)), strict=True):
+        bins = drawn.get_path().vertices
+        tall, edge = bins[1::2, 1][: len(bins) // 4], bins[::2, 0][: len(bins) // 4]
+        assert tall.sum() == pytest.approx(runs)
+        assert false[0] <= tall[edge > true].sum() / runs <= false[1]  # the plug-in half of the time
+    assert at(middle, "plug-in claims ∞", 1e-4) == pytest.approx((1 - 1e-4) ** n, rel=1e-2)
+    sizes = (100, 1000, 10_000, 100_000)
+    for bar, size in zip(right.patches, sizes, strict=False):
+        need = min(k for k in range(size // 2, size + 1) if beta.ppf(alpha, k, size - k + 1) > 0.5)
+        assert bar.get_height() == pytest.approx(binom.sf(need - 1, size, 0.5), rel=1e-6)
+    fresh, twice = heights(right)[:4], heights(right)[4:]
+    assert (fresh <= alpha).all() and twice == pytest.approx(2 * fresh)
+
+
+def test_the_abstention_figure_shows_how_often_predict_answers():
+    p, alpha = 0.52, 0.001
+    left, right = panels(figures.abstention_figure(p, alpha))
+    sizes = line(left, "binomial test")[0].astype(int)
+    answers = [xy(drawn)[1] for drawn in right.lines]
+    for place in (0, 20, 35):
+        n = int(sizes[place])
+        count, chance = np.arange(n + 1), binom.pmf(np.arange(n + 1), n, p)
+        answered = np.array([binomtest(int(k), n).pvalue <= alpha for k in count])
+        assert answers[1][place] == pytest.approx(chance[answered].sum(), abs=1e-12)
+        assert answers[0][place] == pytest.approx(chance[2 * count != n].sum())
+        wrong = chance[answered & (2 * count < n)].sum(), chance[2 * count < n].sum()
+        for label, expected in zip(("binomial test", "slide"), wrong, strict=True):
+            assert line(left, label)[1][place] == pytest.approx(max(expected, 1e-12), rel=1e-9)
+
+
+def test_the_limit_figure_shows_the_cap_and_radii_that_climb_to_the_true_one():
+    left, right = panels(figures.radius_limit_figure())
+    for alpha in (0.05, 0.001, 1e-6):
+        sizes, caps = line(left, f"α = {alpha:g}")
+        np.testing.assert_allclose(caps, norm.ppf(alpha ** (1 / sizes)).clip(0), rtol=1e-6, atol=1e-9)
+    for (places, radii), (_, true), p in zip(
+        map(xy, right.lines[::2]), map(xy, right.lines[1::2]), (0.999, 0.99, 0.9, 0.6), strict=True
+    ):
+        assert true[0] == pytest.approx(norm.ppf(p)) and radii[-1] == pytest.approx(true[0], abs=0.03)
+        counts = np.round(p * places)
+        lower = beta.ppf(0.001, counts, places - counts + 1)
+        np.testing.assert_allclose(radii, norm.ppf(lower).clip(0), rtol=1e-6, atol=1e-9)
+
+
+def test_half_space_and_certificates_show_the_numbers_given():
+    (axes,) = panels(figures.halfspace_figure((10, 100), {0.5: [0.1, 0.2], 1.0: [0.2, 0.3]}, 1.2))
+    for sigma, values in ((0.5, [0.1, 0.2]), (1, [0.2, 0.3])):
+        places, radii = line(axes, f"certified with σ = {sigma:g}")
+        assert (places.tolist(), radii.tolist()) == ([10, 100], values)
+    assert set(line(axes, "true distance")[1]) == {1.2}
+    votes = (200.0, 0, 50, 700, 50, 0, 0, 0, 0, 0)
+    certificate = Certificate(3, 0.4, 3, 0.9, votes, 100, 1000, 0.001, 0.25, "clopper-pearson")
+    images = torch.rand(2, 1, 8, 8)
+    first, second, votes_of_first, votes_of_second = panels(
+        figures.certificates_figure(images, [3, 0], [certificate] * 2)
+    )
+    for axes, image, label in ((first, images[0], 3), (second, images[1], 0)):
+        np.testing.assert_allclose(picture(axes), image[0])
+        assert axes.get_title() == f"a {label}\nsays 3\nR = 0.400"
+    for axes, label in ((votes_of_first, 3), (votes_of_second, 0)):
+        assert heights(axes) == pytest.approx(np.array(votes) / 1000)
+        green = [to_hex(bar.get_facecolor()).upper() == style.GREEN for bar in axes.patches]
+        assert np.flatnonzero(green).tolist() == [label]

@@ -56,6 +56,25 @@ def test_images_are_those_of_the_usual_test_transform(root):
         assert torch.equal(data.images[number], x) and int(data.labels[number]) == y
 
 
+@pytest.mark.parametrize(
+    "names, order",
+    [
+        (["0", "1", "10", "11", "2"], ["0", "1", "2", "10", "11"]),  # class k is the folder k
+        (["001", "01", "02", "1"], ["001", "01", "1", "02"]),  # one number in three ways: an order all the same
+        (["1", "10", "2", "n3"], ["1", "10", "2", "n3"]),  # not all are numbers: by name, as everywhere
+    ],
+)
+def test_classes_that_are_whole_numbers_are_in_the_order_of_numbers(tmp_path, monkeypatch, names, order):
+    for name in names:
+        for part in ("train", "val"):
+            photograph(tmp_path / "imagenet" / part / name / f"{name}.JPEG", 30, 20, seed=len(name))
+    monkeypatch.setenv("RSLAB_DATA", str(tmp_path))
+    data = load_dataset("imagenet", "test")
+    assert list(data.classes) == order
+    files = [os.fsdecode(name) for name in data.images.names]
+    assert files == [f"{name}/{name}.JPEG" for name in order] and data.labels.tolist() == list(range(len(order)))
+
+
 def test_the_images_are_indexed_like_a_tensor(root):
     images = load_dataset("imagenet", "train").images
     whole = images[:]

@@ -1,8 +1,7 @@
 """Notebook 00: its figures, its explorer, the set-up check and the checks of its exercises."""
 
-import base64
-
 import pytest
+from drawn import line, panels, xy
 from explorers import sweep
 from scipy.stats import norm
 
@@ -15,13 +14,28 @@ from rslab.widgets import lecture00 as widgets
 # -- figures ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "draw",
-    [lambda: figures.map_figure(), lambda: figures.price_figure((0.1, 0.2), [(1.0, 0.99, 0.2), (0.9, 0.8, 0.1)])],
-)
-def test_figures_draw(draw):
-    (picture,) = draw()._repr_mimebundle_().values()
-    assert base64.b64decode(picture).startswith(b"\x89PNG")
+def test_the_price_figure_shows_shares_bounds_and_the_best_radius():
+    rows = [(1.0, 0.99, 0.2), (0.9, 0.8, 0.3), (0.6, 0.5, 0.1)]
+    left, right = panels(figures.price_figure((0.1, 0.2, 0.4), rows))
+    assert line(left, "share of votes")[0].tolist() == [0.1, 0.2, 0.4]
+    assert line(left, "share of votes")[1].tolist() == [1.0, 0.9, 0.6]
+    assert line(left, "what may be claimed")[1].tolist() == [0.99, 0.8, 0.5]
+    curve, star = map(xy, right.lines)
+    assert curve[1].tolist() == [0.2, 0.3, 0.1] and (star[0].tolist(), star[1].tolist()) == ([0.2], [0.3])
+    assert "σ = 0.2: R = 0.300" in [text.get_text() for text in right.texts]
+
+
+def test_the_map_shows_a_box_a_lecture_and_an_arrow_a_need():
+    (axes,) = panels(figures.map_figure())
+    numbers = {text.get_text(): text.get_position() for text in axes.texts if text.get_text().isdecimal()}
+    assert sorted(numbers) == sorted(figures.LECTURES) and len(axes.patches) == len(figures.LECTURES)
+    for (number, (_, column, row)), box in zip(figures.LECTURES.items(), axes.patches, strict=True):
+        left, bottom, width, height = box.get_bbox().bounds
+        assert left < numbers[number][0] < left + width and bottom < numbers[number][1] < bottom + height
+        assert (left + width / 2, bottom + height / 2) == pytest.approx((1.5 * column, row))
+    arrows = [text for text in axes.texts if getattr(text, "arrow_patch", None) is not None]
+    solid = [arrow.arrow_patch.get_linestyle() in ("-", "solid") for arrow in arrows]
+    assert solid == [bool(strong) for _, _, strong in figures.NEEDS]
 
 
 def test_more_noise_costs_votes_and_the_best_sigma_lies_between():

@@ -1,10 +1,9 @@
 """Notebook 01: its figures, its explorers and the checks of its exercises."""
 
-import base64
-
 import numpy as np
 import pytest
 import torch
+from drawn import heights, line, panels, picture, xy
 from explorers import sweep
 
 from rslab import attacks
@@ -32,53 +31,109 @@ def digits():
 # -- figures ----------------------------------------------------------------------------------
 
 
-def is_png(figure) -> bool:
-    (picture,) = figure._repr_mimebundle_().values()
-    return base64.b64decode(picture).startswith(b"\x89PNG")
+def test_the_balls_show_the_best_step_of_each():
+    gradient, epsilon = np.array([1.0, 0.35]), 0.3
+    square, disc = panels(figures.balls_figure(tuple(gradient), epsilon))
+    tried = np.random.default_rng(0).uniform(-epsilon, epsilon, (20_000, 2))
+    for axes, norm in ((square, np.inf), (disc, 2)):
+        best = np.ravel(xy(axes.lines[-1]))
+        allowed = tried[np.linalg.norm(tried, norm, axis=1) <= epsilon]
+        assert np.linalg.norm(best, norm) == pytest.approx(epsilon)
+        assert 0.97 * (gradient @ best) < (allowed @ gradient).max() <= gradient @ best
+        assert axes.get_title().endswith(f"{gradient @ best:.3f}")
+    assert square.patches[0].get_width() == 2 * epsilon and disc.patches[0].get_radius() == epsilon
 
 
-@pytest.mark.parametrize(
-    "draw",
-    [
-        lambda: figures.balls_figure(),
-        lambda: figures.danskin_figure(0.5),
-        lambda: figures.histograms_figure({"a": [np.arange(9.0)], "b": [np.arange(9.0), np.ones(9)]}, 0.2),
-        lambda: figures.training_figure({"a": [(2, 2, 2), (1, 1.5, 1.6)], "b": [(2, 2, 2), (0.5, 0.6, 0.7)]}),
-        lambda: figures.accuracies_figure({"a": {"clean": (100, 99), "FGSM": (50, 40), "PGD": (3, 0)}}),
-        lambda: figures.transfer_figure(np.array([[0, 50.0], [90, 10]]), ["a", "b"]),
-    ],
-)
-def test_figures_draw(draw):
-    assert is_png(draw())
+def test_the_danskin_figure_shows_the_maximum_and_its_tangent():
+    theta = 0.5
+    (axes,) = panels(figures.danskin_figure(theta))
+    thetas, robust = line(axes, "robust loss")
+    delta = np.linspace(-1, 1, 20_001)
+    expected = [(t**2 / 4 + t * delta - np.cos(5 * delta) / 4).max() for t in thetas]
+    np.testing.assert_allclose(robust, expected, atol=1e-6)
+    tangent = line(axes, "L(·, δ*)")[1]
+    assert (tangent <= robust + 1e-9).all()
+    near = abs(thetas - theta) < 0.011
+    np.testing.assert_allclose(np.gradient(tangent)[near], np.gradient(robust)[near], atol=1e-4)
+    (place,), (height,) = xy(axes.lines[-1])
+    assert place == theta and height == pytest.approx(np.interp(theta, thetas, robust), abs=1e-6)
 
 
-def test_figures_of_a_network_draw(network, digits):
+def test_histograms_hold_every_loss_once():
+    losses = {"a": [np.arange(9.0)], "b": [np.arange(9.0), np.ones(7)]}
+    first, second = panels(figures.histograms_figure(losses, 0.2))
+    assert heights(first).sum() == 9 and heights(second).sum() == 16
+    (tall,) = [bar for bar in second.patches if bar.get_height() == 7]
+    assert tall.get_x() <= 1 <= tall.get_x() + tall.get_width()
+
+
+def test_training_and_accuracies_and_transfer_show_the_numbers_given():
+    rows = {"a": [(2, 2.1, 2.2), (1, 1.5, 1.6)], "b": [(2, 2, 2), (0.5, 0.6, 0.7)]}
+    for axes, expected in zip(panels(figures.training_figure(rows)), rows.values(), strict=True):
+        for label, column in zip(("trained on", "FGSM, test", "PGD, test"), np.transpose(expected), strict=True):
+            assert line(axes, label)[0].tolist() == [1, 2] and line(axes, label)[1].tolist() == column.tolist()
+    (axes,) = panels(figures.accuracies_figure({"a": {"clean": (100, 99), "FGSM": (50, 40), "PGD": (3, 0)}}))
+    assert heights(axes).tolist()[:6] == [99, 100, 40, 50, 0, 3]  # each test, then its outline, training
+    accuracy = np.array([[0, 50.0], [90, 10]])
+    (axes,) = panels(figures.transfer_figure(accuracy, ["a", "b"]))
+    assert (picture(axes) == accuracy).all()
+    assert {text.get_position(): text.get_text() for text in axes.texts}[1, 0] == "50.0"
+
+
+def test_figures_of_a_network_show_its_losses(network, digits):
     x, y = digits.images[:4], digits.labels[:4]
-    assert is_png(figures.examples_figure(network, x, attacks.fgsm(network, x, y, 0.1)))
-    assert is_png(figures.lines_figure({"a": network, "b": network}, x, y, 0.2))
+
+    def loss(images, labels):
+        with torch.no_grad():
+            return torch.nn.functional.cross_entropy(network(images), labels, reduction="none").numpy()
+
+    adversarial = attacks.fgsm(network, x, y, 0.1)
+    axes = np.reshape(panels(figures.examples_figure(network, x, adversarial)), (3, 4))
+    for column in range(4):
+        shown = [picture(axes[row, column]) for row in range(3)]
+        np.testing.assert_allclose(shown[0], x[column, 0])
+        np.testing.assert_allclose(shown[1], 10 * (adversarial - x)[column, 0], atol=1e-6)
+        np.testing.assert_allclose(shown[2], adversarial[column, 0])
+        assert f"“{int(network(x).argmax(1)[column])}”" in axes[0, column].get_title()
+    ends = {"FGSM": attacks.fgsm(network, x, y, 0.2), "PGD": attacks.pgd(network, x, y, 0.2, norm="linf", steps=20)}
+    for panel in panels(figures.lines_figure({"a": network, "b": network}, x, y, 0.2)):
+        for attack, end in ends.items():
+            mean = line(panel, f"towards {attack}'s end")[1]
+            assert [mean[0], mean[-1]] == pytest.approx([loss(x, y).mean(), loss(end, y).mean()], rel=1e-3)
     losses, ends = figures.final_losses(network, x[0], int(y[0]), 0.2, starts=20)
     first, second, angle = figures.distinct_ends(ends, x[0])
     assert first != second and 0 < angle < 180 and losses.shape == (20,)
-    assert is_png(figures.surface_figure(network, x[0], int(y[0]), ends[first], ends[second]))
+    corners = loss(torch.stack((x[0], ends[first], ends[second])), y[[0, 0, 0]])
+    _, right, _ = panels(figures.surface_figure(network, x[0], int(y[0]), ends[first], ends[second]))
+    for label, (start, end) in {"first to second": (1, 2), "x to first": (0, 1), "x to second": (0, 2)}.items():
+        drawn = line(right, label)[1]
+        assert [drawn[0], drawn[-1]] == pytest.approx([corners[start], corners[end]], abs=1e-3)
     plane = figures.loss_plane(network, x[0], int(y[0]), ends[first], ends[second], np.array([0.0, 1.0]))
-    with torch.no_grad():
-        corners = cross_entropy(network(torch.stack((x[0], ends[first], ends[second]))), y[[0, 0, 0]])
     assert [plane[0, 0], plane[0, 1], plane[1, 0]] == pytest.approx(corners.tolist(), abs=1e-4)
 
 
 def test_certified_is_below_true_is_below_empirical():
     figure, radii = figures.three_accuracies_figure(0.12)
-    assert is_png(figure)
+    (axes,) = panels(figure)
+    for name, values in radii.items():
+        epsilon, share = line(axes, name)
+        assert share[0] == pytest.approx(100 * np.mean(values > 0))
+        assert share[100] == pytest.approx(100 * np.mean(values > epsilon[100])) and (np.diff(share) <= 0).all()
     assert np.all(radii["certified"] <= radii["true"]) and np.all(radii["true"] <= radii["one-step attack"] + 1e-9)
     assert radii["certified"].mean() > 0.8 * radii["true"].mean()
 
 
 def test_the_toy_loss_fools_fgsm():
     figure, numbers = figures.folded_figure()
-    assert is_png(figure)
     assert numbers["FGSM"] == pytest.approx(-1.99, abs=1e-3) and numbers["maximum"] == pytest.approx(3.25)
     assert numbers["PGD, best"] == pytest.approx(3.25, abs=1e-3) and 0 < numbers["share of starts"] < 1
     assert numbers["highest on FGSM's line"] == pytest.approx(0.3226, abs=1e-3)
+    left, right = panels(figure)
+    u, v = line(left, "FGSM")  # the gradient at 0 is positive in both pixels
+    assert u == pytest.approx([0, 0.5], abs=1e-6) and v == pytest.approx([0, 0.5], abs=1e-6)
+    height = 0.5 + 0.45 - 6 * (1 - 0.3) ** 2 + 4 * 0  # of the toy loss at that corner, by hand
+    assert line(right, "towards FGSM")[1][-1] == pytest.approx(height, abs=1e-4)
+    assert line(right, "towards PGD")[1][-1] == pytest.approx(3.25, abs=1e-3)
 
 
 def test_the_paths_are_those_of_the_packages_pgd(network, digits):

@@ -1,11 +1,11 @@
 """Notebook 03: its figures, its explorers and the checks of its exercises."""
 
-import base64
 import math
 
 import numpy as np
 import pytest
 import torch
+from drawn import at, line, panels, picture, xy
 from explorers import sweep
 from scipy.stats import norm
 
@@ -17,19 +17,75 @@ from rslab.widgets import lecture03 as widgets
 # -- figures ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "draw",
-    [
-        figures.step_figure,
-        figures.wave_figure,
-        lambda: figures.error_figure(runs=20),
-        figures.variance_figure,
-        lambda: figures.gradient_images_figure(torch.rand(1, 8, 8), {"a": torch.randn(1, 8, 8)}),
-    ],
-)
-def test_figures_draw(draw):
-    (picture,) = draw()._repr_mimebundle_().values()
-    assert base64.b64decode(picture).startswith(b"\x89PNG")
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(200)
+WEIGHTS = WEIGHTS / WEIGHTS.sum()  # E h(z) = Σ weight · h(node), z ~ N(0, 1)
+
+
+def test_the_step_figure_shows_the_staircase_and_its_averages():
+    (axes,) = panels(figures.step_figure((0.3, 1.0)))
+    places, steps = line(axes, "h: a staircase")
+    for x, expected in ((-2, 0.1), (-1, 0.9), (-0.5, 0.3), (0, 1.0), (1, 0.0)):
+        assert steps[abs(places - x).argmin()] == expected
+    z = np.linspace(-8, 8, 160_001)
+    weight = norm.pdf(z) * (z[1] - z[0])
+    for sigma in (0.3, 1.0):
+        for x in (-1.5, -0.2, 0.6):
+            average = weight @ np.interp(x + sigma * z, places, steps)
+            assert at(axes, f"H, σ = {sigma:g}", x) == pytest.approx(average, abs=0.01)
+
+
+def test_the_wave_figure_shows_what_noise_leaves_of_a_wave():
+    sigma = 0.5
+    left, right = panels(figures.wave_figure(sigma))
+    for k in (1, 2, 6):
+        places, smoothed = line(left, f"k = {k}")
+        for number in (10, 200, 470):
+            average = WEIGHTS @ (0.5 + 0.5 * np.sin(k * (places[number] + sigma * NODES)))
+            assert smoothed[number] == pytest.approx(average, abs=1e-6)
+        steepest = abs(np.gradient(smoothed, places)).max()
+        assert at(right, "steepest slope of H", k * sigma) == pytest.approx(sigma * steepest, abs=0.01)
+        assert at(right, "steepest slope of h", k * sigma) == pytest.approx(k * sigma / 2, abs=1e-9)
+    ceiling = line(right, "1/√(2π)")[1][0]
+    assert ceiling == pytest.approx(0.398942, abs=1e-6) and line(right, "steepest slope of H")[1].max() < ceiling
+
+
+def test_the_simulated_errors_lie_on_the_exact_lines():
+    (axes,) = panels(figures.error_figure(runs=2000))
+    clouds = [drawn for drawn in axes.lines if drawn.get_linestyle() == "None"]
+    for name, cloud in zip(figures.ESTIMATORS, clouds, strict=True):
+        budgets, errors = xy(cloud)
+        np.testing.assert_allclose(errors, line(axes, name)[1], rtol=0.1)
+        assert errors[0] / errors[-1] == pytest.approx((budgets[-1] / budgets[0]) ** 0.5, rel=0.15)
+    z = np.linspace(-9, 9, 1_800_001)
+    weight, inside = norm.pdf(z) * (z[1] - z[0]), 0.2 + 0.5 * z > 0
+    variance = weight @ (z * inside / 0.5) ** 2 - (weight @ (z * inside / 0.5)) ** 2
+    assert line(axes, "plain")[1][0] == pytest.approx((variance / 10) ** 0.5, rel=1e-3)
+
+
+def test_the_variance_figure_shows_who_pays_for_the_dimension():
+    sigma = 0.5
+    (axes,) = panels(figures.variance_figure(sigma))
+    h = norm.cdf(sigma * NODES)
+    slope = WEIGHTS @ (NODES * h) / sigma
+    for name, values, cost in (("plain", h, 1), ("centred", h - 0.5, 1), ("antithetic", h - 0.5, 2)):
+        dimensions, drawn = line(axes, f"Stein, {name}")
+        expected = cost * (
+            WEIGHTS @ (NODES * values / sigma) ** 2 - slope**2 + (dimensions - 1) * (WEIGHTS @ values**2) / sigma**2
+        )
+        np.testing.assert_allclose(drawn, expected, rtol=1e-3)
+    gradients = norm.pdf(sigma * NODES)
+    plug_in = WEIGHTS @ gradients**2 - (WEIGHTS @ gradients) ** 2
+    assert line(axes, "plug-in")[1][0] == pytest.approx(plug_in, rel=1e-3)
+    assert line(axes, "‖∇H‖²")[1][0] == pytest.approx(slope**2, rel=1e-3)
+
+
+def test_gradients_are_shown_on_a_scale_with_0_in_the_middle():
+    image, gradient = torch.rand(1, 8, 8), torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(0))
+    digit, axes = panels(figures.gradient_images_figure(image, {"a": gradient}))
+    np.testing.assert_allclose(picture(digit), image[0])
+    np.testing.assert_allclose(picture(axes), gradient[0])
+    low, high = axes.images[0].get_clim()
+    assert -low == high == pytest.approx(float(gradient.abs().max()))
 
 
 @pytest.mark.parametrize("x, sigma", [(-0.3, 0.3), (0.9, 1.0), (-1.6, 0.1)])

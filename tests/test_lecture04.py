@@ -1,9 +1,8 @@
 """Notebook 04: its figures, its explorers and the checks of its exercises."""
 
-import base64
-
 import numpy as np
 import pytest
+from drawn import at, dots, line, panels, xy
 from explorers import sweep
 from scipy.stats import norm
 
@@ -16,22 +15,96 @@ from rslab.widgets import lecture04 as widgets
 # -- figures ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "draw",
-    [
-        lambda: figures.envelope_figure(0.8, 0.5),
-        lambda: figures.cones_figure(0.8, 0.1, 0.5),
-        lambda: figures.cones_figure(0.8, 0.1, 0.5, quantile=True),
-        lambda: figures.ceiling_figure(count=500),
-        lambda: figures.radii_figure(),
-        lambda: figures.likelihood_figure(0.8, 0.5, 0.6),
-        lambda: figures.gap_figure(),
-        lambda: figures.walk_figure(np.linspace(0, 1, 3), {"a": np.ones(3), "b": np.zeros(3)}, 0.9, 0.25),
-    ],
-)
-def test_figures_draw(draw):
-    (picture,) = draw()._repr_mimebundle_().values()
-    assert base64.b64decode(picture).startswith(b"\x89PNG")
+def test_no_curve_of_the_envelope_figure_falls_below_the_half_spaces():
+    p_a, sigma = 0.8, 0.5
+    (axes,) = panels(figures.envelope_figure(p_a, sigma, count=30))
+    distance, worst = line(axes, "the half-space")
+    random = np.array([xy(drawn)[1] for drawn in axes.lines[:30]])
+    assert random[:, 0] == pytest.approx(p_a, abs=1e-6) and worst[0] == pytest.approx(p_a)
+    assert (random >= worst - 1e-6).all() and (random.min(0) < worst + 0.2).all()
+    (radius, _) = line(axes, "R = ")[0]
+    assert np.interp(radius, distance, worst) == pytest.approx(0.5, abs=1e-3)
+    assert radius == pytest.approx(sigma * 0.8416212, abs=1e-6)
+
+
+@pytest.mark.parametrize("quantile", [False, True])
+def test_the_cones_meet_at_the_radius_with_the_slope_of_the_title(quantile):
+    sigma = 0.5
+    (axes,) = panels(figures.cones_figure(0.8, 0.1, sigma, quantile=quantile))
+    (radius,) = {abs(x) for drawn in axes.lines if not str(drawn.get_label()).startswith(("A:", "B,"))
+                 for x in xy(drawn)[0] if x}  # fmt: skip
+    expected = sigma / 2 * (0.8416212 + 1.2815516) if quantile else sigma * np.sqrt(np.pi / 2) * 0.7
+    assert radius == pytest.approx(expected, rel=1e-6)
+    for side in (-radius, radius):
+        assert at(axes, "A:", side) == pytest.approx(at(axes, "B,", side), abs=1e-9)
+    distance, a = line(axes, "A:")
+    assert a.max() == pytest.approx(0.8416212 if quantile else 0.8, abs=1e-6)
+    slope = abs(np.gradient(a, distance))[:50]
+    assert slope == pytest.approx(1 / sigma if quantile else 1 / (sigma * np.sqrt(2 * np.pi)))
+
+
+def test_the_ceiling_lies_on_the_dots_and_none_above():
+    left, right = panels(figures.ceiling_figure(count=3000))
+    for axes in (left, right):
+        level, slope = dots(axes).T
+        ceiling = at(left, "ceiling", level) if axes is left else np.ones(len(level))
+        assert (slope <= ceiling + 2e-3).all() and (slope / ceiling).max() > 0.99
+    places, ceiling = line(left, "ceiling")
+    inside = (places > 0.05) & (places < 0.95)
+    step = np.gradient(places)[inside]
+    assert np.gradient(ceiling)[inside] / step == pytest.approx(-norm.ppf(places[inside]), abs=0.02)  # (φ∘Φ⁻¹)′
+    assert ceiling.max() == pytest.approx(1 / np.sqrt(2 * np.pi), abs=1e-4)
+    assert line(left, "warm-up")[1][0] == pytest.approx(1 / np.sqrt(2 * np.pi))
+    assert line(right, "ceiling")[1][0] == 1
+
+
+def test_the_radii_keep_their_order_and_the_linear_ones_their_constants():
+    (axes,) = panels(figures.radii_figure())
+    failure, exact = line(axes, "Theorem 1.1")
+    assert norm.cdf(-exact) == pytest.approx(failure, rel=1e-9)
+    sharp, printed = line(axes, "warm-up, sharp")[1], line(axes, "warm-up, lecture's")[1]
+    assert sharp == pytest.approx(np.sqrt(np.pi / 2) * (1 - 2 * failure)) and sharp == pytest.approx(2 * printed)
+    renyi = line(axes, "Rényi")[1]
+    assert (renyi <= exact + 1e-6).all() and renyi[-1] > 2 * sharp[-1]
+
+
+def test_the_likelihood_ratio_is_that_of_the_densities():
+    p_a, sigma, length = 0.8, 0.5, 0.6
+    left, right = panels(figures.likelihood_figure(p_a, sigma, length))
+    z, here = line(left, "noise around x:")
+    there = line(left, "noise around x + δ")[1]
+    step = z[1] - z[0]
+    assert (step * here).sum() == pytest.approx(1, abs=2e-3) and (step * there).sum() == pytest.approx(1, abs=2e-3)
+    ratio = xy(right.lines[-1])[1] if len(xy(right.lines[-1])[0]) > 2 else xy(right.lines[0])[1]
+    np.testing.assert_allclose(ratio, there / here, rtol=1e-6)
+    (edge,) = {xy(drawn)[0][0] for drawn in left.lines if len(xy(drawn)[0]) == 2}
+    inside = z <= edge
+    shares = (step * here[inside]).sum(), (step * there[inside]).sum()
+    assert shares == pytest.approx((p_a, norm.cdf(norm.ppf(p_a) - length / sigma)), abs=0.01)
+
+
+def test_in_the_gap_figure_the_ball_is_left_where_half_of_the_noise_leaves_it():
+    (axes,) = panels(figures.gap_figure(0.99, 1.0))
+    dimensions, radii = line(axes, "ball")
+    assert line(axes, "certified")[1] == pytest.approx(norm.ppf(0.99))
+    rng = np.random.default_rng(0)
+    for number in (0, len(radii) // 2):
+        d, away = int(dimensions[number]), radii[number]
+        noise = rng.normal(size=(40_000, d))
+        size = np.quantile((noise**2).sum(1), 0.99)
+        noise[:, 0] += away
+        assert ((noise**2).sum(1) <= size).mean() == pytest.approx(0.5, abs=0.04)
+    assert (np.diff(radii) > 0).all() and line(axes, "half-space")[1] == pytest.approx(norm.ppf(0.99))
+
+
+def test_the_walk_shows_the_shares_given_above_the_least_possible():
+    distance = np.linspace(0, 1, 3)
+    (axes,) = panels(figures.walk_figure(distance, {"a": np.ones(3), "b": np.zeros(3)}, 0.9, 0.25))
+    assert line(axes, "a")[1].tolist() == [1, 1, 1] and line(axes, "b")[1].tolist() == [0, 0, 0]
+    radius = line(axes, "certified R")[0][0]
+    assert radius == pytest.approx(0.25 * 1.2815516, abs=1e-6)
+    assert at(axes, "least possible", radius) == pytest.approx(0.5, abs=1e-3)
+    assert at(axes, "least possible", 0) == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize("p_a", [0.3, 0.6, 0.99])

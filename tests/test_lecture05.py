@@ -1,15 +1,16 @@
 """Notebook 05: the plug-in estimate and its bias, figures, the explorer and the checks of its exercises."""
 
-import base64
 import math
 
 import numpy as np
 import pytest
 import torch
+from drawn import at, heights, line, panels, picture, xy
 from explorers import sweep
 from helpers import normal
 from scipy.stats import binom, norm
 
+from rslab import published
 from rslab.checks import lecture05 as checks
 from rslab.checks.answers import Wrong
 from rslab.figures import lecture05 as figures
@@ -20,20 +21,52 @@ from rslab.widgets import lecture05 as widgets
 CURVE = np.linspace(100, 0, 11)
 
 
-@pytest.mark.parametrize(
-    "draw",
-    [
-        lambda: figures.jensen_figure(0.9, 0.1),
-        lambda: figures.under_noise_figure((0, 0.5), {"standard": [98, 50]}, torch.rand(3, 1, 8, 8), 0.5),
-        lambda: figures.three_methods_figure(np.arange(11), {"gaussian": CURVE, "smoothed": CURVE}, 0.5),
-        lambda: figures.certainty_figure({"gaussian": torch.rand(50, 4), "smoothed": torch.rand(50, 4)}),
-        lambda: figures.network_bias_figure((1, 2), {"gaussian": (np.array([0.2, 0.1]), np.array([0.1, 0.05]))}),
-        lambda: figures.trade_off_figure({0.25: (np.arange(11), CURVE)}),
-    ],
-)
-def test_figures_draw(draw):
-    (picture,) = draw()._repr_mimebundle_().values()
-    assert base64.b64decode(picture).startswith(b"\x89PNG")
+def test_jensens_gap_is_drawn_where_it_is():
+    (axes,) = panels(figures.jensen_figure(0.9, 0.1))
+    assert at(axes, "−log p", 0.5) == pytest.approx(math.log(2), abs=1e-3)
+    for label, height in (("mean of the losses", -math.log(0.9 * 0.1) / 2), ("loss of the mean", math.log(2))):
+        (place,), (drawn,) = line(axes, label)
+        assert (place, drawn) == pytest.approx((0.5, height))
+    assert line(axes, "two noisy copies")[1] == pytest.approx([-math.log(0.9), -math.log(0.1)])
+
+
+def test_accuracies_and_curves_are_those_given():
+    images = torch.rand(3, 1, 8, 8)
+    given = {"standard": [98, 50], "gaussian": [95, 80]}
+    axes, digits = panels(figures.under_noise_figure((0, 0.5), given, images, 0.5))
+    for name, values in given.items():
+        assert line(axes, name)[0].tolist() == [0, 0.5] and line(axes, name)[1].tolist() == values
+    shown = picture(digits)  # clean above, noisy below
+    np.testing.assert_allclose(shown[:8], np.concatenate(images[:, 0].numpy(), axis=1))
+    assert 0.2 < (shown[8:] - shown[:8]).std() < 0.5
+    curves = {"gaussian": CURVE, "smoothed": CURVE / 2}
+    (axes,) = panels(figures.three_methods_figure(np.arange(11), curves, 0.5))
+    for name, values in curves.items():
+        assert np.array_equal(line(axes, name), (np.arange(11), values))
+    bias = {"gaussian": (np.array([0.2, 0.1]), np.array([0.1, 0.05]))}
+    (axes,) = panels(figures.network_bias_figure((1, 2), bias))
+    assert [xy(drawn)[1].tolist() for drawn in axes.lines[:2]] == [[0.2, 0.1], [0.1, 0.05]]
+
+
+def test_certainty_bars_count_the_copies():
+    shares = {"gaussian": torch.tensor([[0.05, 0.15, 0.15, 0.95]]), "smoothed": torch.full((2, 2), 0.55)}
+    (axes,) = panels(figures.certainty_figure(shares))
+    assert heights(axes).tolist() == [25, 50, 0, 0, 0, 0, 0, 0, 0, 25] + [0, 0, 0, 0, 0, 100, 0, 0, 0, 0]
+    for number, bar in enumerate(axes.patches):
+        assert number % 10 / 10 < bar.get_x() + bar.get_width() / 2 < (number % 10 + 1) / 10
+
+
+def test_the_trade_off_shows_the_curves_given_beside_the_published_counts():
+    ours, theirs = panels(figures.trade_off_figure({0.25: (np.arange(11), CURVE)}))
+    assert np.array_equal(line(ours, "σ = 0.25"), (np.arange(11), CURVE))
+    rows = published.load("cifar10-best")
+    rows = rows[(rows.method == "gaussian") & (rows.every == 1) & (rows.train_sigma == rows.sigma)]
+    for sigma in (0.12, 0.25, 0.5, 1.0):
+        counts = np.array(rows[rows.sigma == sigma].iloc[0].certified)
+        radii, drawn = line(theirs, f"σ = {sigma:g}")
+        for number in range(0, len(counts), 2):  # at each eighth of a radius
+            place = np.flatnonzero(np.isclose(radii, number / 8))
+            assert drawn[place] == pytest.approx(counts[number] / 100)  # of 10,000 images, in %
 
 
 def test_with_one_sample_the_bias_is_jensens_gap_and_later_it_is_the_second_order_term():
@@ -142,6 +175,11 @@ def test_plug_in_bias_names_the_fault(message):
     with pytest.raises(Wrong) as caught:
         checks.plug_in_bias(BIAS[message])
     assert message in str(caught.value)
+
+
+def test_what_f_says_of_a_wrong_shape_is_said_as_it_is():
+    with pytest.raises(Wrong, match="^f wants images"):
+        checks.gaussian_loss(lambda f, x, y, sigma, m, generator: f(x[0]))
 
 
 def noisy_loss(scale=lambda s: s, draw=torch.randn, change=lambda z: z, reduce=None, labels=None, one=False):

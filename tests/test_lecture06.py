@@ -1,13 +1,15 @@
 """Notebook 06: its figures, its explorers, the published attacks and the checks of its exercises."""
 
-import base64
 import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from drawn import at, line, panels, xy
 from explorers import sweep
+from scipy.stats import norm
 
 from rslab import tables
 from rslab.checks import lecture06 as checks
@@ -21,25 +23,72 @@ from rslab.widgets import lecture06 as widgets
 
 # -- figures ----------------------------------------------------------------------------------
 
-LINES = {"clean": [1.0], "base": [0.6], "naive": [0.5, 0.4], "SmoothAdv": [0.5, 0.3]}
+
+def test_the_toy_figure_shows_where_either_loss_is_largest():
+    sigma, epsilon = 0.5, 0.75
+    left, naive, smoothadv = panels(figures.toy_figure(STEP_TOY, sigma, epsilon))
+    z = np.linspace(-8, 8, 320_001)
+    weight = norm.pdf(z) * (z[1] - z[0])
+    for x in (-1.2, -0.5, 0.0, 0.7):
+        values = np.asarray(STEP_TOY.values)[np.searchsorted(STEP_TOY.edges, x + sigma * z)]
+        assert at(left, "G_y", x) == pytest.approx(weight @ values, abs=1e-3)
+        for axes, loss in ((naive, -weight @ np.log(values)), (smoothadv, -np.log(weight @ values))):
+            assert np.interp(x, *xy(axes.lines[0])) == pytest.approx(loss, rel=1e-2)
+    for axes in (naive, smoothadv):
+        places, loss = xy(axes.lines[0])
+        (best,), (height,) = xy(axes.lines[1])
+        assert abs(best) <= epsilon and height == pytest.approx(loss[abs(places) <= epsilon].max(), rel=1e-3)
 
 
-@pytest.mark.parametrize(
-    "draw",
-    [
-        lambda: figures.toy_figure(STEP_TOY),
-        lambda: figures.price_figure(),
-        lambda: figures.success_figure((1, 4), {"naive": [0.5, 0.1], "SmoothAdv": [0.5, 1.0]}),
-        lambda: figures.digits_attack_figure((1, 4), {"a": LINES, "b": LINES}, 0.5),
-        lambda: figures.ddn_figure([0.1, 0.2], [0.3, 0.5], of=3),
-        lambda: figures.stein_figure((1, 4), {"a": np.ones((2, 3)), "b": np.zeros((2, 3))}),
-        lambda: figures.published_attacks_figure(figures.published_attacks()),
-        lambda: figures.combinations_figure({"combinations-order": "digits", "combinations-mnist": "MNIST"}),
-    ],
-)
-def test_figures_draw(draw):
-    (picture,) = draw()._repr_mimebundle_().values()
-    assert base64.b64decode(picture).startswith(b"\x89PNG")
+def test_the_price_of_one_lost_copy_is_that_of_a_hundred_copies():
+    (axes,) = panels(figures.price_figure())
+    for falling in (1e-12, 1e-4, 0.5):
+        copies = np.array([0.9] * 99 + [falling])
+        places, naive = line(axes, "naive")
+        number = abs(np.log(places / falling)).argmin()
+        copies[-1] = places[number]
+        assert naive[number] == pytest.approx(-np.log(copies).mean())
+        assert line(axes, "SmoothAdv")[1][number] == pytest.approx(-np.log(copies.mean()))
+
+
+def test_figures_of_attacks_show_the_numbers_given():
+    (axes,) = panels(figures.success_figure((1, 4), {"naive": [0.5, 0.1], "SmoothAdv": [0.5, 1.0]}))
+    assert line(axes, "naive")[1].tolist() == [50, 10] and line(axes, "SmoothAdv")[1].tolist() == [50, 100]
+    given = {"clean": [1.0], "base": [0.6], "naive": [0.5, 0.4], "SmoothAdv": [0.5, 0.3]}
+    for axes in panels(figures.digits_attack_figure((1, 4), {"a": given, "b": given}, 0.5)):
+        assert set(line(axes, "no attack")[1]) == {1.0} and set(line(axes, "attack on f")[1]) == {0.6}
+        for name in ("naive", "SmoothAdv"):
+            assert line(axes, f"{name} attack on G")[1].tolist() == given[name]
+    (axes,) = panels(figures.ddn_figure([0.1, 0.2], [0.3, 0.5], of=3))
+    assert np.array_equal(line(axes, "one digit"), ([0.1, 0.2], [0.3, 0.5])) and "(2 of 3" in axes.get_title()
+    places, diagonal = line(axes, "distance = certified radius")
+    assert np.array_equal(places, diagonal)
+    cosine = {"a": np.array([[0.1, 0.3], [0.5, 0.7]]), "b": np.zeros((2, 2))}
+    (axes,) = panels(figures.stein_figure((1, 4), cosine))
+    assert line(axes, "a")[1] == pytest.approx([0.2, 0.6]) and line(axes, "b")[1].tolist() == [0, 0]
+
+
+def test_published_attacks_are_drawn_from_their_table():
+    lines = (figures.RESULTS / "published" / "attacks.tsv").read_text().splitlines()
+    header, *rows = (text.split("\t") for text in lines if not text.startswith("#"))
+    for axes in panels(figures.published_attacks_figure(figures.published_attacks())):
+        column = header.index(next(name for name in header[2:] if f"ε = {float(name):g}" == axes.get_title()))
+        for label, attack in (("SmoothAdv", "smoothadv"), ("gradient-free", "gradient-free")):
+            expected = {int(row[1]): float(row[column]) for row in rows if row[0] == attack}
+            assert dict(zip(*map(np.ndarray.tolist, line(axes, label)), strict=True)) == expected
+        (base,) = (float(row[column]) for row in rows if row[0] == "base")
+        assert set(line(axes, "attack on f")[1]) == {base}
+
+
+def test_combinations_are_the_mean_of_their_seeds_counted_image_by_image():
+    folders = {"combinations-order": "digits", "combinations-mnist": "MNIST"}
+    for axes, folder in zip(panels(figures.combinations_figure(folders)), folders, strict=True):
+        for way, label in figures.WAYS.items():
+            radii, drawn = line(axes, label)
+            logs = [pd.read_csv(path, sep="\t") for path in (RESULTS / folder).glob(f"{way}-?/certify.tsv")]
+            for number in (0, 40, 90):
+                counted = [100 * ((log.correct == 1) & (log.radius >= radii[number])).mean() for log in logs]
+                assert drawn[number] == pytest.approx(np.mean(counted))
 
 
 def test_the_toys_objectives_part_where_the_tests_of_the_toys_say():

@@ -1,13 +1,13 @@
 """Notebook 07: the published tables, its figures, its explorers and the checks of its exercises."""
 
-import base64
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import line, panels, xy
 from explorers import sweep
-from scipy.stats import beta
+from scipy.stats import beta, norm
 
 from rslab import bounds, published, tables
 from rslab.checks import lecture07 as checks
@@ -118,25 +118,77 @@ def test_unknown_names_and_radii_are_refused(best):
 # -- figures -------------------------------------------------------------------------------------
 
 
-def _acr_pair(best):
-    return {name: best[best.every == 1].iloc[k] for k, name in enumerate(("a", "b"))}
+def counted(row, radii) -> np.ndarray:
+    """Certified accuracy in % of a published model at multiples of ⅛, from its counts."""
+    counts = np.append(np.array(row.certified), np.zeros(200))
+    return 100 * counts[np.round(8 * np.asarray(radii)).astype(int)] / row.images
 
 
-@pytest.mark.parametrize(
-    "draw",
-    [
-        lambda best: figures.envelope_figure({"SmoothAdv": best.iloc[:5]}),
-        lambda best: figures.subset_figure(best[best.every == 20].iloc[0], best.iloc[0]),
-        lambda best: figures.acr_figure(_acr_pair(best)),
-        lambda best: figures.weight_figure(),
-        lambda best: figures.budget_figure((100, 1000), {"Gaussian": [0.1, 0.2], "SmoothAdv": [0.2, 0.3]}),
-        lambda best: figures.rows_figure(published.table_rows("lecture 14")),
-        lambda best: figures.own_figure(figures.own_runs()),
-    ],
-)
-def test_figures_draw(draw, best):
-    (picture,) = draw(best)._repr_mimebundle_().values()
-    assert base64.b64decode(picture).startswith(b"\x89PNG")
+def test_the_envelope_figure_draws_every_model_and_the_best_at_each_radius(best):
+    (axes,) = panels(figures.envelope_figure({"SmoothAdv": best.iloc[:5]}))
+    radii, envelope = line(axes, "SmoothAdv: envelope of 5 models")
+    expected = np.array([counted(row, radii) for _, row in best.iloc[:5].iterrows()])
+    np.testing.assert_allclose([xy(drawn)[1] for drawn in axes.lines[:5]], expected)
+    np.testing.assert_allclose(envelope, expected.max(0))
+
+
+def test_the_subset_figure_draws_both_sets_and_the_intervals(best):
+    few, whole = best[best.every == 20].iloc[0], best.iloc[0]
+    (axes,) = panels(figures.subset_figure(few, whole))
+    (bars,) = axes.containers
+    points, caps, _ = bars
+    radii, shares = xy(points)
+    np.testing.assert_allclose(shares, counted(few, radii))
+    certified = shares * few.images / 100
+    low, high = (xy(cap)[1] for cap in caps)
+    for number in range(len(radii)):
+        k = round(certified[number])
+        exact = beta.ppf(0.025, k, few.images - k + 1) if k else 0, beta.ppf(0.975, k + 1, few.images - k)
+        assert (low[number], high[number]) == pytest.approx((100 * exact[0], 100 * exact[1]), abs=1e-6)
+    squares = [drawn for drawn in axes.lines if drawn.get_marker() == "s" and len(xy(drawn)[0])]
+    np.testing.assert_allclose(xy(squares[0])[1], counted(whole, radii))
+
+
+def test_the_area_under_a_curve_is_its_acr(best):
+    pair = {name: best[best.every == 1].iloc[k] for k, name in enumerate(("a", "b"))}
+    (axes,) = panels(figures.acr_figure(pair))
+    for name, row in pair.items():
+        radii, accuracy = line(axes, f"{name}: ACR {row.ACR:.3f}")
+        steps = np.diff(radii)
+        assert (steps * accuracy[1:]).sum() / 100 <= row.ACR + 1e-3  # between the sums below and above
+        assert row.ACR <= (steps * accuracy[:-1]).sum() / 100 + steps[-1] * accuracy[-1] / 100 + 1e-3
+
+
+def test_weight_budget_and_rows_show_what_they_say():
+    left, right = panels(figures.weight_figure())
+    miss, radius = line(left, "exact p_A")
+    assert norm.sf(radius) == pytest.approx(miss, rel=1e-6)
+    for n in (1000, 100_000, 10_000_000):
+        assert line(left, f"cap, n = {n:,}")[1][0] == pytest.approx(norm.ppf(0.001 ** (1 / n)), rel=1e-6)
+    share, gain = xy(right.lines[0])
+    assert gain == pytest.approx(norm.ppf(share / 100 + 0.01) - norm.ppf(share / 100))
+    (axes,) = panels(figures.budget_figure((100, 1000), {"Gaussian": [0.1, 0.2], "SmoothAdv": [0.2, 0.3]}))
+    assert np.array_equal(line(axes, "Gaussian"), ([100, 1000], [0.1, 0.2]))
+    assert np.array_equal(line(axes, "SmoothAdv"), ([100, 1000], [0.2, 0.3]))
+    rows = published.table_rows("lecture 14")
+    (axes,) = panels(figures.rows_figure(rows))
+    for name in rows.index.drop("SmoothAdv"):
+        radii, points = line(axes, name)
+        assert np.array_equal(radii, rows.columns) and points == pytest.approx(rows.loc[name] - rows.loc["SmoothAdv"])
+
+
+def test_own_runs_are_drawn_as_their_logs_count():
+    runs = figures.own_runs()
+    drawn = 0
+    for axes in panels(figures.own_figure(runs)):
+        for name, log in runs.items():
+            label = f"{name.rsplit('/')[-1]} ({len(log)} images)"
+            for curve in (one for one in axes.lines if one.get_label() == label):
+                radii, accuracy = xy(curve)
+                expected = [100 * ((log.correct == 1) & (log.radius >= radius)).mean() for radius in radii]
+                np.testing.assert_allclose(accuracy, expected)
+                drawn += 1
+    assert drawn == len(runs)
 
 
 def test_intervals_cover():

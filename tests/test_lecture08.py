@@ -1,13 +1,13 @@
 """Notebook 08: looking early, the float32 counterexample, figures, the explorer and the checks of its exercises."""
 
-import base64
 import math
 
 import numpy as np
 import pytest
 import torch
+from drawn import at, heights, line, panels, xy
 from explorers import sweep
-from scipy.stats import beta, norm
+from scipy.stats import beta, binom, norm
 
 from rslab.checks import lecture08 as checks
 from rslab.checks.answers import Wrong
@@ -17,23 +17,65 @@ from rslab.widgets import lecture08 as widgets
 
 # -- figures ----------------------------------------------------------------------------------
 
-ROW = {"votes": 2000.0, "floor": 1000.0, "cells": 10, "cells_fixed": 10}
+
+def test_the_paths_end_where_the_exact_boundaries_say():
+    plan = SequentialPlan(0.5, (0.5,), 2000, 0.001)
+    (axes,) = panels(figures.paths_figure(plan, (0.99, 0.7)))
+    (miss,) = set(line(axes, "miss rate")[1])
+    assert miss == pytest.approx(norm.sf(0.5 / 0.5), rel=1e-6)  # 1 − Φ(r/σ)
+    for axis, label in (("passes", "passes on or below"), ("given up", "given up on or above")):
+        votes, share = line(axes, label)
+        counts = share * votes
+        assert counts == pytest.approx(counts.round()), axis
+    votes, share = line(axes, "passes")
+    assert (share < miss).all() and binom.cdf(round(share[-1] * votes[-1]), votes[-1], miss) < plan.alpha
+    last, above = line(axes, "given up")
+    assert (np.interp(votes, last, above) >= share - 1e-9).all()
+    sure, unsure = (drawn for drawn in axes.lines if drawn.get_marker() == "o")
+    for drawn, label, beyond in ((sure, "passes", False), (unsure, "given up", True)):
+        places, misses = xy(drawn)
+        assert (misses[-1] >= at(axes, label, places[-1]) - 1e-9) == beyond or misses[-1] <= at(axes, label, places[-1])
 
 
-@pytest.mark.parametrize(
-    "draw",
-    [
-        lambda: figures.paths_figure(SequentialPlan(0.5, (0.5,), 2000, 0.001), (0.99, 0.7)),
-        lambda: figures.peeking_figure(0.16, looks(1000), 0.001),
-        lambda: figures.votes_figure({"gaussian-0.25": ROW, "smoothadv-0.25": ROW}, 100_000),
-        lambda: figures.methods_figure(),
-        lambda: figures.precision_figure([(0.1, 0.4, 0.9), (0.2, 0.6, 0.95)]),
-        lambda: figures.norms_figure(),
-    ],
-)
-def test_figures_draw(draw):
-    (picture,) = draw()._repr_mimebundle_().values()
-    assert base64.b64decode(picture).startswith(b"\x89PNG")
+def test_peeking_is_drawn_as_a_simulation_finds_it():
+    miss, alpha, taken = 0.16, 0.01, looks(1000)
+    (axes,) = panels(figures.peeking_figure(miss, taken, alpha))
+    runs = np.random.default_rng(0).binomial(np.diff(taken, prepend=0), miss, (100_000, len(taken))).cumsum(1)
+    for label, limits in figures.rules(miss, taken, alpha).items():
+        votes, drawn = line(axes, label)
+        assert votes.tolist() == list(taken)
+        passed = np.logical_or.accumulate(runs <= np.array(limits), axis=1).mean(0)
+        assert drawn == pytest.approx(passed, abs=5 * (0.05 / 100_000) ** 0.5)
+    lower = [binom.ppf(alpha, n, miss) for n in taken]  # the largest count of probability α at most lies near
+    at_every_look = figures.rules(miss, taken, alpha)["the bound at level α, at every look"]
+    assert all(low - 1 <= limit <= low for low, limit in zip(lower, at_every_look, strict=True))
+
+
+def test_votes_methods_and_precision_show_the_numbers_given():
+    row = {"votes": 2000.0, "floor": 1000.0, "cells": 10, "cells_fixed": 10}
+    (axes,) = panels(figures.votes_figure({"gaussian-0.25": row, "smoothadv-0.25": row | {"votes": 500.0}}, 100_000))
+    assert heights(axes).tolist() == [2000, 500] and set(line(axes, "fixed")[1]) == {100_000}
+    assert [text.get_text() for text in axes.texts] == ["÷ 50.0", "÷ 200.0"]
+    floors = [xy(drawn)[1].tolist() for drawn in axes.lines if len(xy(drawn)[0]) == 2 and drawn.get_linestyle() == "-"]
+    assert floors == [[1000, 1000]] * 2
+    (axes,) = panels(figures.methods_figure())
+    drawn = {(float(xy(dot)[0][0]), float(xy(dot)[1][0])) for dot in axes.lines}
+    assert drawn == {(seconds, acr) for _, acr, seconds in figures.METHODS}
+    assert {text.get_text(): text.xy for text in axes.texts} == {
+        n: (seconds, acr) for n, acr, seconds in figures.METHODS
+    }
+    (axes,) = panels(figures.precision_figure([(0.1, 0.4, 0.9), (0.2, 0.6, 0.95)]))
+    assert np.array_equal(line(axes, "certified radius"), ([0.1, 0.2], [0.4, 0.6]))
+    assert np.array_equal(line(axes, "distance"), ([0.1, 0.2], [0.1, 0.2]))
+
+
+def test_the_linf_ball_inside_is_the_cap_over_the_root_of_d():
+    alpha, n = 0.001, 100_000
+    (axes,) = panels(figures.norms_figure(alpha, n))
+    for sigma in (0.25, 0.5, 1.0):
+        d, drawn = line(axes, f"σ = {sigma:g}")
+        assert drawn == pytest.approx(255 * sigma * norm.ppf(alpha ** (1 / n)) / d**0.5, rel=1e-6)
+    assert set(line(axes, "the customary")[1]) == {8}
 
 
 def test_peeking_spends_many_times_alpha_and_exact_spending_all_but_no_more():

@@ -16,6 +16,7 @@ from rslab.sampling import SLACK, STEPS, whole_steps
 from rslab.sequential import SequentialPlan, simulate
 from rslab.smoothing import ABSTAIN, SmoothedClassifier
 
+fewer = settings(max_examples=2 * settings().max_examples // 5)  # of what takes longer
 probabilities = st.floats(0, 1)
 alphas = st.floats(1e-9, 0.4)
 sigmas = st.floats(0.01, 10)
@@ -64,7 +65,7 @@ def test_radius_is_never_above_that_of_the_frequency_nor_of_unanimity_and_scales
 
 
 @given(st.floats(0.01, 0.99), st.integers(0, 2**31))
-@settings(max_examples=20)
+@fewer
 def test_a_sequential_certificate_is_lost_but_never_won_by_a_smaller_p_a(p_a, seed):
     plan = SequentialPlan(0.5, (0.0, 0.25, 0.5, 0.75), 2000, 0.01)
     lower = p_a / 2
@@ -76,7 +77,7 @@ def test_a_sequential_certificate_is_lost_but_never_won_by_a_smaller_p_a(p_a, se
 
 
 @given(st.permutations(range(5)), st.integers(0, 1000), st.sampled_from(["float", "grid"]))
-@settings(max_examples=20)
+@fewer
 def test_renaming_the_classes_renames_the_answer_and_changes_nothing_else(order, seed, sampler):
     weights = normal(12, 5, seed=seed)
     new_name = torch.tensor(order)  # class c is now called order[c]
@@ -104,7 +105,7 @@ def test_renaming_the_classes_renames_the_answer_and_changes_nothing_else(order,
 
 
 @given(st.integers(0, 1000), st.integers(-100, 100))
-@settings(max_examples=30)
+@fewer
 def test_moving_image_and_classifier_together_changes_no_vote(seed, levels):
     """Nothing clips the noisy image, so only differences count: exactly on the grid, nearly in float32."""
     weights, shift = normal(12, 3, seed=seed), levels / 255
