@@ -1,8 +1,9 @@
-"""The tables of certified accuracies that Salman et al. 2019 published, as compact files of this package.
+"""The certified accuracies that Cohen et al. 2019 and Salman et al. 2019 published, as compact files of this package.
 
 Their logs have a row an image (150 MB in all). Here a model is one line: how it was trained, on how many
 images it was certified, its ACR, and how many images are correct and certified at 0, ⅛, ¼ … A line names
-its log. `python -m rslab.published LOGS` rebuilds the files from the logs, exactly.
+its log. `python -m rslab.published LOGS` rebuilds the files from the logs, exactly; LOGS is the folder that
+holds the two publications, `smoothing` and `smoothing-adversarial` (or the latter, with the former beside it).
 """
 
 import re
@@ -19,6 +20,7 @@ from rslab.tables import average_certified_radius, find_logs, left_out_sentence,
 FOLDER = records.RESULTS / "published"
 STEP = 0.125  # between the radii at which images are counted: the tables' radii are among them
 SETS = {"cifar10-grid": "cifar10", "cifar10-best": "best_models/cifar10", "imagenet": "imagenet"}  # folders of logs
+COHEN = {"cohen-cifar10": "cifar10", "cohen-imagenet": "imagenet"}  # of Cohen et al.'s own logs
 GROUPS = {  # the rows of the lecture's table, and the folders of the best models
     "Cohen et al.": "cohen",
     "SmoothAdv": "ours",
@@ -43,6 +45,22 @@ PRINTED = {
 }
 CIFAR10_RADII = tuple(np.arange(1, 10) / 4)
 IMAGENET_RADII = tuple(np.arange(1, 8) / 2)
+
+# -- the logs themselves -------------------------------------------------------------------
+
+
+def publication(logs: Path | str, name: str = "smoothing-adversarial") -> Path:
+    """The folder of a publication's logs, by the name of its repository.
+
+    `logs`, as in RSLAB_LOGS: the folder above both publications, or `smoothing-adversarial` itself.
+    """
+    logs = Path(logs)
+    beside = logs if name == "smoothing-adversarial" else logs.parent / name
+    for folder in (logs / name, beside if (logs / "data").is_dir() else logs / name):
+        if (folder / "data").is_dir():
+            return folder
+    raise InputError(f"LOGS: got {logs}, which holds no {name}/data, expected the folder above the publications.")
+
 
 # -- building --------------------------------------------------------------------------------
 
@@ -100,28 +118,38 @@ def _full_path(name: str) -> str:
 
 
 def build(logs: Path, folder: Path = FOLDER) -> str:
-    """Write the three files from the published logs under `logs`; what was left out, in words."""
+    """Write the files from the published logs under `logs` (as in `publication`); what was left out, in words."""
     folder.mkdir(parents=True, exist_ok=True)
+    source = publication(logs) / "data" / "certify"
     notes = []
     for name, place in SETS.items():
-        source = Path(logs) / "data" / "certify" / place
-        table, left_out = summarize(source)
+        table, left_out = summarize(source / place)
         if name == "cifar10-best":  # the same models on the images of the grid, too
-            table = pd.concat([table, summarize(source, every=20)[0]])
-        records.write_whole(
-            folder / f"{name}.tsv", lambda file, t=table: t.to_csv(file, sep="\t", index=False, lineterminator="\n")
-        )
-        notes.append(f"{name}: {len(table)} lines. {left_out_sentence(left_out)}")
+            table = pd.concat([table, summarize(source / place, every=20)[0]])
+        notes.append(_write(folder, name, table, left_out))
+    try:
+        source = publication(logs, "smoothing") / "data" / "certify"
+    except InputError as error:
+        return "\n".join([*notes, f"{', '.join(COHEN)}: left as they are. {error}"])
+    for name, place in COHEN.items():
+        notes.append(_write(folder, name, *summarize(source / place)))
     return "\n".join(notes)
+
+
+def _write(folder: Path, name: str, table: pd.DataFrame, left_out: dict[str, list[str]]) -> str:
+    records.write_whole(
+        folder / f"{name}.tsv", lambda file: table.to_csv(file, sep="\t", index=False, lineterminator="\n")
+    )
+    return f"{name}: {len(table)} lines. {left_out_sentence(left_out)}"
 
 
 # -- reading ---------------------------------------------------------------------------------
 
 
 def load(name: str) -> pd.DataFrame:
-    """One of `SETS`, a line a model, `log` as index; `certified` becomes a tuple of counts."""
-    if name not in SETS:
-        raise InputError(f"name: got {name!r}, expected one of {', '.join(SETS)}.")
+    """One of `SETS` or `COHEN`, a line a model, `log` as index; `certified` becomes a tuple of counts."""
+    if name not in SETS | COHEN:
+        raise InputError(f"name: got {name!r}, expected one of {', '.join(SETS | COHEN)}.")
     table = pd.read_csv(FOLDER / f"{name}.tsv", sep="\t", index_col="log")
     table["certified"] = [tuple(map(int, text.split())) for text in table.certified.astype(str)]
     return table
@@ -160,25 +188,39 @@ def most_images(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return table[table.images == most], table[table.images != most]
 
 
+def cohen(name: str) -> pd.DataFrame:
+    """Cohen et al.'s own models from one of `COHEN`, each certified with the σ that it was trained with."""
+    models = load(name)
+    return models[models.sigma == models.train_sigma]
+
+
 def table_rows(name: str) -> pd.DataFrame:
-    """The rows of a printed table ("lecture 14", "blog", "ImageNet"), computed: upper envelopes in %."""
+    """The rows of a printed table ("lecture 14", "blog", "ImageNet"), computed: upper envelopes in %.
+
+    Of the row "Cohen et al." on ImageNet the first cell counts 427 images and the others 500: one of the
+    three logs stops early. None of them are the images of the row SmoothAdv, whose numbers (idx) they share.
+    """
     if name == "ImageNet":
         models = load("imagenet")
         ours = models[(models.method == "smoothadv") & (models.images == models.images.max())]
-        return pd.DataFrame({"SmoothAdv": upper_envelope(accuracies(ours, IMAGENET_RADII))[0]}).T
-    best = load("cifar10-best")
+        return _envelopes({"Cohen et al.": cohen("cohen-imagenet"), "SmoothAdv": ours}, IMAGENET_RADII)
     if name == "lecture 14":
-        rows = {row: group(best[best.every == 1], row) for row in GROUPS}
-    elif name == "blog":
+        best = load("cifar10-best")
+        return _envelopes({row: group(best[best.every == 1], row) for row in GROUPS}, CIFAR10_RADII)
+    if name == "blog":
         grid = most_images(load("cifar10-grid"))[0]
         plain = grid[(grid.method == "smoothadv") & (grid.pretrained == 0) & (grid.weight == 0)]
-        rows = {"Cohen et al.": group(best[best.every == 20], "Cohen et al."), "SmoothAdv": plain}
-    else:
-        raise InputError(f"name: got {name!r}, expected one of {', '.join(PRINTED)}.")
-    return pd.DataFrame({row: upper_envelope(accuracies(models, CIFAR10_RADII))[0] for row, models in rows.items()}).T
+        return _envelopes({"Cohen et al.": cohen("cohen-cifar10"), "SmoothAdv": plain}, CIFAR10_RADII)
+    raise InputError(f"name: got {name!r}, expected one of {', '.join(PRINTED)}.")
+
+
+def _envelopes(rows: dict[str, pd.DataFrame], radii) -> pd.DataFrame:
+    return pd.DataFrame({row: upper_envelope(accuracies(models, radii))[0] for row, models in rows.items()}).T
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("python -m rslab.published LOGS: the folder that holds data/certify, as in RSLAB_LOGS")
+        sys.exit(
+            "python -m rslab.published LOGS: the folder above smoothing and smoothing-adversarial, as in RSLAB_LOGS"
+        )
     print(build(Path(sys.argv[1])))

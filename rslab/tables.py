@@ -510,6 +510,8 @@ def format_table(table: pd.DataFrame, fmt: str = "text", corner: str = "model") 
         lines = [" & ".join(map(_escape_latex, row)) + r" \\" for row in [header, *cells]]
         begin = [r"\begin{tabular}{l" + "r" * (len(header) - 1) + "}", r"\toprule"]
         return "\n".join([*begin, lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}"])
+    if fmt == "markdown":
+        header, *cells = [[cell.replace("|", r"\|") for cell in row] for row in [header, *cells]]
     widths = [max(len(row[i]) for row in [header, *cells]) for i in range(len(header))]
     aligned = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in [header, *cells]]
     if fmt == "text":
@@ -528,5 +530,16 @@ def _cell(column, value, digits: int) -> str:
     return f"{value:.3f}" if column == "ACR" else f"{value:.{digits}f}"
 
 
+_LATEX = {
+    **{mark: "\\" + mark for mark in "_%#&${}"},
+    **{"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"},
+    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"},
+    **{"±": r"$\pm$", "×": r"$\times$", "−": "$-$", "∞": r"$\infty$", "ℓ": r"$\ell$", "≤": r"$\leq$", "≥": r"$\geq$"},
+    **{"α": r"$\alpha$", "β": r"$\beta$", "δ": r"$\delta$", "ε": r"$\varepsilon$", "η": r"$\eta$", "λ": r"$\lambda$"},
+    **{"μ": r"$\mu$", "σ": r"$\sigma$"},
+}
+
+
 def _escape_latex(text: str) -> str:
-    return re.sub(r"([_%#&$])", r"\\\1", text)
+    escaped = "".join(_LATEX.get(mark, mark) for mark in text)
+    return "{}" + escaped if escaped.startswith(("[", "*")) else escaped  # else an option of the line break above

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from rslab import records
+from rslab import published, records
 from rslab.config import TrainConfig
 from rslab.data import load_dataset
 from rslab.training import train
@@ -64,8 +64,25 @@ def trained(trained_run) -> torch.nn.Module:
 
 @pytest.fixture(scope="session")
 def published_logs() -> Path:
-    """The folder `data/certify` of the authors' repository."""
+    """The folder `data/certify` of Salman et al.'s repository."""
+    return _published("smoothing-adversarial") / "certify"
+
+
+@pytest.fixture(scope="session")
+def cohens_logs() -> Path:
+    """The folder `data/certify` of Cohen et al.'s repository."""
+    return _published("smoothing") / "certify"
+
+
+@pytest.fixture(scope="session")
+def published_attacks() -> Path:
+    """The folder of Salman et al.'s attacks on a model of Cohen et al., on CIFAR-10."""
+    return _published("smoothing-adversarial") / "predict" / "predict_cifar_cohen"
+
+
+def _published(name: str) -> Path:
+    """The folder `data` of a publication."""
     root = os.environ.get("RSLAB_LOGS")
     if not root:
-        pytest.skip("RSLAB_LOGS is not set: it names the folder that holds data/certify")
-    return Path(root) / "data" / "certify"
+        pytest.skip("RSLAB_LOGS is not set: it names the folder above smoothing and smoothing-adversarial")
+    return published.publication(root, name) / "data"

@@ -210,7 +210,8 @@ def test_a_pickle_with_a_payload_is_refused_and_not_run(place, form):
         path.write_bytes(pickle.dumps(hostile))
     else:
         torch.save(hostile, path, _use_new_zipfile_serialization=form == "zip")
-    with pytest.raises(InputError, match="broken or would run code"):
+    match = "broken or would run code" if form == "plain" else "contains io.open, which is not loaded"
+    with pytest.raises(InputError, match=match):
         records.import_checkpoint(path)
     assert not marker.exists()
     with path.open("rb") as file, pytest.warns(ResourceWarning):  # and it is a real payload: here it runs

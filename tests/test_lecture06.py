@@ -1,8 +1,5 @@
 """Notebook 06: its figures, its explorers, the published attacks and the checks of its exercises."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -121,12 +118,8 @@ def test_the_logs_of_the_combinations_are_three_seeds_each_and_their_order_is_as
 
 
 @pytest.mark.data
-def test_the_shipped_attacks_follow_from_the_published_logs():
-    root = os.environ.get("RSLAB_LOGS")
-    if not root:
-        pytest.skip("RSLAB_LOGS is not set: it names the folder that holds data/predict")
-    folder = Path(root) / "data" / "predict" / "predict_cifar_cohen"
-    theirs, _ = tables.attack_table([folder / "N10000", folder / "N10000_nogradtrick"])
+def test_the_shipped_attacks_follow_from_the_published_logs(published_attacks):
+    theirs, _ = tables.attack_table([published_attacks / "N10000", published_attacks / "N10000_nogradtrick"])
     shipped = figures.published_attacks()
     assert len(shipped) == len(theirs) == 14
     for attack, samples in shipped.index:

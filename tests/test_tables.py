@@ -29,6 +29,16 @@ def write(path, radii, *, label=3, first=0, step=1, wrong=()):
     return path
 
 
+def write_attack(folder, name, epsilon, predictions, *, label=3, **settings):
+    """An attack log of ours with the settings beside it: one image a prediction."""
+    path = folder / name
+    rows = [f"{i}\t{label}\t{p}\t{p}\t{int(p == label)}\t0:00:01\n" for i, p in enumerate(predictions)]
+    path.write_text(HEADER.replace("radius", "basePredict") + "".join(rows))
+    made = {"attack": "pgd", "norm": "l2", "steps": 4, "restarts": 1, "objective": "smoothadv", "samples": 8}
+    records.write_json(records.settings_path(path), {**made, "epsilon": epsilon, "n": 100, "alpha": 0.001, **settings})
+    return path
+
+
 # -- figures by hand ---------------------------------------------------------------------
 
 
@@ -299,6 +309,31 @@ def test_markdown_csv_and_latex_hold_the_same_figures():
     assert r"a\_b & 8 & 62.5 & 37.5 & 0.200 \\" in latex and latex.startswith(r"\begin{tabular}{lrrrr}")
 
 
+def test_latex_holds_nothing_that_it_would_not_typeset(tmp_path):
+    names = [r"a\b", "c^d~e", "{f}", "g & h_i", "[0.25] σ", "* m = 4 × 2", "50 % #1 $", "T<2|3>"]
+    table = tables.accuracy_table({name: LOG for name in names}, (0.0,))
+    rows = [line.split(" & 8 & ")[0] for line in tables.format_table(table, "latex").split("\n")[4:-2]]
+    assert rows == [
+        r"a\textbackslash{}b",
+        r"c\textasciicircum{}d\textasciitilde{}e",
+        r"\{f\}",
+        r"g \& h\_i",
+        r"{}[0.25] $\sigma$",
+        r"{}* m = 4 $\times$ 2",
+        r"50 \% \#1 \$",
+        r"T\textless{}2\textbar{}3\textgreater{}",
+    ]
+    attack = write_attack(tmp_path, "a.tsv", 0.5, [3, 9])
+    latex = tables.format_table(tables.attack_table([attack])[0], "latex", corner="attack \\ ε")
+    assert r"attack \textbackslash{} $\varepsilon$ & 0.5 \\" in latex and latex.isascii()
+    spread = tables.spread_table(tables.accuracy_table({"a-0": LOG, "a-1": LOG}, (0.0,)))
+    assert r"$\pm$" in tables.format_table(spread, "latex") and tables.format_table(spread, "latex").isascii()
+
+
+def test_a_bar_in_a_name_does_not_break_a_markdown_row():
+    assert r"| a\|b" in tables.format_table(tables.accuracy_table({"a|b": LOG}, (0.0,)), "markdown")
+
+
 def test_a_missing_figure_is_an_empty_cell():
     table = TABLE.copy()
     table.loc["envelope"] = {"images": pd.NA, 0.0: 100.0, 0.25: 100.0, "ACR": np.nan}
@@ -443,6 +478,32 @@ def test_seeds_on_other_images_are_left_out_of_their_mean(tmp_path):
     groups, left_out = tables.seed_groups(tables.find_logs([tmp_path]))
     assert groups == {"gaussian": ["gaussian-0", "gaussian-1"]}
     assert left_out == {"short (3 images, not the 5 of most)": ["gaussian-2"]}
+
+
+# -- attacks -----------------------------------------------------------------------------------
+
+
+def test_attack_logs_of_one_row_are_on_the_same_images_and_rows_on_others_are_named(tmp_path):
+    write_attack(tmp_path, "a.tsv", 0.25, [3, 3, 9])
+    write_attack(tmp_path, "b.tsv", 0.5, [3, 9, 9])
+    write_attack(tmp_path, "c.tsv", 0.75, [7, 7, 7], label=7)
+    write_attack(tmp_path, "d.tsv", 1.0, [3, 9])
+    (tmp_path / "other").mkdir()
+    other = write_attack(tmp_path / "other", "e.tsv", 0.25, [7, 7, 7], label=7, n=1000)
+    write(tmp_path / "certify.tsv", [0.1])
+    (tmp_path / "no-header.txt").write_text("0\t3\t3\t3\t1\t0:00:01\n")
+    found, rows = tables.find_attacks([tmp_path])
+    table = tables.attack_cells(rows)
+    assert table.loc[f"{tmp_path.name}: pgd l2 T = 4 m = 8 smoothadv"].dropna().tolist() == pytest.approx(
+        [200 / 3, 100 / 3]
+    )
+    left_out = tables.left_out_sentence(found.left_out)
+    assert "on other images (3 with the idx of most, but other labels)" in left_out and "c.tsv" in left_out
+    assert "short (2 images, not the 3 of most)" in left_out and "d.tsv" in left_out
+    assert "no-header.txt (no header line)" in left_out and "of certification" in left_out
+    assert str(other) in tables.on_other_images(found.logs)
+    assert f"n 100 ({tmp_path / 'a.tsv'}, {tmp_path / 'b.tsv'}), 1000 ({other})" in tables.made_differently(found)
+    assert tables.attack_table([tmp_path])[0].equals(table)
 
 
 # -- differences image by image ----------------------------------------------------------------
