@@ -6,7 +6,8 @@ same for the runner-up, α the allowed probability of a wrong certificate, Φ th
 standard normal distribution function. Radii are ℓ2 distances in the units of σ
 (images in [0, 1]).
 
-Every function takes numbers or NumPy arrays and returns the same.
+Every function takes numbers or NumPy arrays and returns the same. Bounds and radii are rounded outward:
+none claims more than the exact number.
 """
 
 import numpy as np
@@ -16,11 +17,17 @@ from rslab.errors import InputError, check_at_least, check_open_unit, check_posi
 
 BOUNDS = ("clopper-pearson", "two-class", "hoeffding", "bernstein")
 
+# What rounding may have added, and is taken off again, once, so that no bound or radius lies above the exact one.
+ULP = 2.0**-52
+OF_RADIUS = 16 * ULP  # of a radius: scipy's quantile of the normal is off by 3 units in the last place
+OF_MEAN = 2.0**-42  # of a mean of a million numbers, added up in float64
+
 
 def _check_counts(count, n) -> None:
     check_at_least("n", n, 1)
-    if not np.all((np.asarray(count) >= 0) & (np.asarray(count) <= n)):
-        raise InputError(f"count: got {count}, expected 0 … n = {n}.")
+    counts = np.asarray(count)
+    if not np.all((counts >= 0) & (counts <= n) & (counts == np.floor(counts))):
+        raise InputError(f"count: got {count}, expected whole numbers 0 … n = {n}.")
 
 
 def _plain(value):
@@ -43,7 +50,9 @@ def lower_confidence_bound(count, n: int, alpha: float):
     count = np.asarray(count, dtype=float)
     # count = 0 would make beta.ppf NaN, and a NaN radius passes `radius < …` tests.
     quantile = beta.ppf(alpha, np.maximum(count, 1), n - np.maximum(count, 1) + 1)
-    return _plain(np.where(count > 0, quantile, 0.0))
+    # Against 60 digits it is off by up to 0.5 of this; near 1, where radii are large, by a unit in the last place.
+    rounding = ULP * quantile * (4 + 40 * max(1.0, -np.log2(alpha)) * (1 - quantile))
+    return _plain(np.where(count > 0, np.maximum(quantile - rounding, 0.0), 0.0))
 
 
 def upper_confidence_bound(count, n: int, alpha: float):
@@ -52,7 +61,9 @@ def upper_confidence_bound(count, n: int, alpha: float):
     >>> upper_confidence_bound(0, 1000, 0.001) == 1 - lower_confidence_bound(1000, 1000, 0.001)
     True
     """
-    return _plain(1.0 - np.asarray(lower_confidence_bound(n - np.asarray(count), n, alpha)))
+    others = np.asarray(lower_confidence_bound(n - np.asarray(count), n, alpha))
+    # 1 − p is exact for p ≥ ½, and may be rounded down below it
+    return _plain(np.where((others > 0) & (others < 0.5), np.nextafter(1.0 - others, 1.0), 1.0 - others))
 
 
 def two_class_bounds(count_a: int, count_b: int, n: int, alpha: float) -> tuple[float, float]:
@@ -83,7 +94,7 @@ def certified_radius(p_a_lower, sigma: float):
     """
     check_positive("sigma", sigma)
     _check_probability("p_a_lower", p_a_lower)
-    return _plain(np.maximum(sigma * norm.ppf(p_a_lower), 0.0))
+    return _plain(np.maximum(sigma * norm.ppf(p_a_lower) * (1 - OF_RADIUS), 0.0))
 
 
 def certified_radius_two_sided(p_a_lower, p_b_upper, sigma: float):
@@ -100,8 +111,9 @@ def certified_radius_two_sided(p_a_lower, p_b_upper, sigma: float):
     _check_probability("p_b_upper", p_b_upper)
     p_a, p_b = np.broadcast_arrays(np.asarray(p_a_lower, float), np.asarray(p_b_upper, float))
     with np.errstate(invalid="ignore"):  # ∞ − ∞ where p_a = p_b = 0 or 1: certified 0 below
-        radius = sigma / 2 * (norm.ppf(p_a) - norm.ppf(p_b))
-    return _plain(np.where(p_a > p_b, radius, 0.0))
+        a, b = norm.ppf(p_a), norm.ppf(p_b)
+        radius = sigma / 2 * (a - b - OF_RADIUS * np.where(np.isinf(a - b), 0.0, np.abs(a) + np.abs(b)))
+    return _plain(np.where(p_a > p_b, np.maximum(radius, 0.0), 0.0))
 
 
 def lipschitz_radius(p_a_lower, p_b_upper, sigma: float, *, sharp: bool = True):
@@ -119,7 +131,7 @@ def lipschitz_radius(p_a_lower, p_b_upper, sigma: float, *, sharp: bool = True):
     _check_probability("p_b_upper", p_b_upper)
     gap = np.asarray(p_a_lower, float) - np.asarray(p_b_upper, float)
     constant = np.sqrt(np.pi / 2) if sharp else np.sqrt(np.pi / 8)
-    return _plain(np.maximum(sigma * constant * gap, 0.0))
+    return _plain(np.maximum(sigma * constant * (gap - OF_RADIUS * np.asarray(p_a_lower, float)), 0.0))
 
 
 def max_certified_radius(n: int, alpha: float, sigma: float) -> float:
@@ -145,8 +157,8 @@ def top_class_p_value(count_a: int, count_b: int) -> float:
     >>> top_class_p_value(51, 49) > 0.9
     True
     """
-    if count_a < 0 or count_b < 0:
-        raise InputError(f"counts: got {count_a} and {count_b}, expected 0 or more.")
+    if min(count_a, count_b) < 0 or count_a != int(count_a) or count_b != int(count_b):
+        raise InputError(f"counts: got {count_a} and {count_b}, expected whole numbers of 0 or more.")
     if count_a + count_b == 0:
         return 1.0
     return float(binomtest(int(count_a), int(count_a + count_b), 0.5).pvalue)
@@ -170,7 +182,7 @@ def soft_lower_bound(mean, n: int, alpha: float, *, variance=None):
         _check_probability("variance", variance)  # of values in [0, 1]: at most ½
         log_term = np.log(2 / alpha)
         width = np.sqrt(2 * np.asarray(variance, float) * log_term / n) + 7 * log_term / (3 * (n - 1))
-    return _plain(np.maximum(mean - width, 0.0))
+    return _plain(np.maximum(mean - width - OF_MEAN, 0.0))
 
 
 def _check_probability(name: str, value) -> None:

@@ -6,6 +6,7 @@ read by torchvision from the folder that RSLAB_DATA names (default
 """
 
 import hashlib
+import math
 import os
 import threading
 import time
@@ -224,16 +225,73 @@ DATASETS: dict[str, Callable] = {
 
 
 def check_images(images: Tensor, *, name: str = "images") -> Tensor:
-    """Return `images` if they are finite `(B, C, H, W)` in [0, 1], else raise `InputError`.
+    """Return `images` if they are a finite floating-point tensor `(B, C, H, W)` in [0, 1], else raise `InputError`.
 
     σ, ε and radii are in [0, 1] pixel units: images in 0 … 255 or [−1, 1] would
     be certified for another σ than the one asked for.
     """
+    if not isinstance(images, Tensor):
+        got = f"{type(images).__name__} of shape {images.shape}" if hasattr(images, "shape") else type(images).__name__
+        raise InputError(f"{name}: got {got}, expected a float tensor (B, C, H, W) in [0, 1] (torch.as_tensor).")
     if images.dim() != 4:
         raise InputError(f"{name}: got shape {tuple(images.shape)}, expected (B, C, H, W).")
-    if not torch.isfinite(images).all():
+    if not images.is_floating_point():
+        raise InputError(f"{name}: got {images.dtype}, expected floating-point numbers in [0, 1] (8 bits: x / 255).")
+    if images.numel() == 0:
+        return images
+    low, high = (float(edge) for edge in images.detach().aminmax())  # NaN if any is
+    if not math.isfinite(high - low):
         raise InputError(f"{name}: got NaN or infinite pixels, expected numbers in [0, 1].")
-    low, high = (float(edge) for edge in images.aminmax()) if images.numel() else (0.0, 1.0)
     if low < 0 or high > 1:
-        raise InputError(f"{name}: got pixels from {low:.3g} to {high:.3g}, expected [0, 1].")
+        got = " to ".join(repr(edge).removesuffix(".0") for edge in (low, high))
+        raise InputError(f"{name}: got pixels from {got}, expected [0, 1]{_other_units(low, high)}.")
     return images
+
+
+def _other_units(low: float, high: float) -> str:
+    """What images of these values probably are in."""
+    if low >= 0 and 2 < high <= 255:
+        return " (of 0 … 255: x / 255)"
+    if low < 0 and high < 10:
+        return ": normalisation belongs in the model"
+    return ""
+
+
+def check_image(image: Tensor, *, name: str = "image") -> Tensor:
+    """Return one image if it is a finite floating-point tensor `(C, H, W)` in [0, 1], else raise `InputError`."""
+    if isinstance(image, Tensor) and image.dim() != 3:
+        raise InputError(f"{name}: got shape {tuple(image.shape)}, expected (C, H, W), one image.")
+    check_images(image[None] if isinstance(image, Tensor) else image, name=name)
+    return image
+
+
+def check_labels(labels, num_classes: int, size: int | None = None) -> Tensor:
+    """The labels as int64 `(B,)` if they are whole numbers 0 … `num_classes` − 1 (`size` of them), else `InputError`.
+
+    A tensor, array or list; floats and bytes are taken where they are whole.
+    """
+    try:
+        given = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"labels: got {type(labels).__name__}, expected whole numbers (B,).") from error
+    if given.dim() != 1 or (size is not None and len(given) != size):
+        wanted = "(B,)" if size is None else f"({size},)"
+        raise InputError(f"labels: got shape {tuple(given.shape)}, expected {wanted}.")
+    if given.is_complex() or given.dtype == torch.bool:
+        raise InputError(f"labels: got {given.dtype}, expected whole numbers.")
+    wrong = ~((given >= 0) & (given < num_classes) & (given == given.floor() if given.is_floating_point() else True))
+    if bool(wrong.any()):  # NaN is, too
+        place = int(wrong.nonzero()[0])
+        hint = ": classes are counted from 0" if given[place] == num_classes else ""
+        raise InputError(
+            f"labels: got {given[place].item()} at {place}, expected whole numbers 0 … {num_classes - 1}{hint}."
+        )
+    return given.long()
+
+
+def beyond_the_cube(name: str, value: float, shape: tuple[int, ...], norm: str = "l2") -> str | None:
+    """A sentence where a distance is longer than the cube [0, 1]^d of images of `shape` is wide; else None."""
+    width = math.prod(shape) ** 0.5 if norm == "l2" else 1.0
+    if value <= width:
+        return None
+    return f"Note: {name} = {value:g}, but images in [0, 1] lie within {width:.3g} of each other."

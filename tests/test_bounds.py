@@ -3,6 +3,7 @@
 import math
 from itertools import product
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given
@@ -288,3 +289,51 @@ NAN = math.nan
 def test_bad_input_is_refused_by_name(call, name):
     with pytest.raises(InputError, match=f"^{name}.*expected"):
         call()
+
+
+# -- rounding ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 7, 100, 1_000, 100_000, 10**9, 10**12, 10**18])
+@pytest.mark.parametrize("alpha", [0.05, 0.001, 1e-12])
+def test_rounding_puts_no_bound_or_radius_above_the_exact_one(n, alpha):
+    """All votes for the class, and a single one: p̲ is α^(1/n) and 1 − (1 − α)^(1/n), here in 60 digits."""
+    with mpmath.workdps(60):
+        exact_all, exact_one = (
+            mpmath.mpf(alpha) ** (1 / mpmath.mpf(n)),
+            1 - (1 - mpmath.mpf(alpha)) ** (1 / mpmath.mpf(n)),
+        )
+        lower = bounds.lower_confidence_bound(n, n, alpha)
+        assert 0 < lower <= exact_all and 0 < bounds.lower_confidence_bound(1, n, alpha) <= exact_one
+        assert bounds.upper_confidence_bound(0, n, alpha) >= 1 - exact_all
+        assert bounds.upper_confidence_bound(n - 1, n, alpha) >= 1 - exact_one
+        exact = 0.3 * mpmath.sqrt(2) * mpmath.erfinv(2 * exact_all - 1)
+        radius = bounds.certified_radius(lower, 0.3)
+        assert 0 <= radius <= max(exact, 0)
+        assert radius <= bounds.max_certified_radius(n, alpha, 0.3) < math.inf
+        if n <= 10**9:
+            assert radius >= (1 - 1e-5) * exact or exact <= 0  # and hardly below
+
+
+@pytest.mark.parametrize("p", [0.5, 0.5 + 2**-40, 0.6, 0.999, 1 - 2**-30, 1 - 2**-53])
+def test_rounding_puts_no_radius_above_that_of_the_given_probabilities(p):
+    with mpmath.workdps(60):
+
+        def quantile(q):
+            return mpmath.sqrt(2) * mpmath.erfinv(2 * mpmath.mpf(q) - 1)
+
+        assert bounds.certified_radius(p, 0.7) <= 0.7 * quantile(p)
+        for p_b in (1e-40, 1e-9, 0.1, 0.49):
+            two = bounds.certified_radius_two_sided(p, p_b, 0.7)
+            exact = mpmath.mpf(0.7) / 2 * (quantile(p) + mpmath.sqrt(2) * mpmath.erfinv(1 - 2 * mpmath.mpf(p_b)))
+            assert (1 - 1e-9) * exact <= two <= exact
+
+
+def test_fractional_counts_are_refused():
+    for call in (
+        lambda: bounds.lower_confidence_bound(2.5, 10, 0.001),
+        lambda: bounds.upper_confidence_bound([1, 2.5], 10, 0.001),
+        lambda: bounds.top_class_p_value(2.5, 1),
+    ):
+        with pytest.raises(InputError, match="whole numbers"):
+            call()

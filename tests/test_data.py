@@ -11,7 +11,15 @@ import pytest
 import torch
 
 from rslab import data
-from rslab.data import MNIST_FILES, check_images, data_root, load_dataset
+from rslab.data import (
+    MNIST_FILES,
+    beyond_the_cube,
+    check_image,
+    check_images,
+    check_labels,
+    data_root,
+    load_dataset,
+)
 from rslab.errors import InputError, WorkError
 
 # -- digits ------------------------------------------------------------------------------
@@ -243,8 +251,55 @@ def test_images_in_the_unit_interval_pass_and_an_empty_batch_too():
         (torch.full((1, 1, 2, 2), -1.0), r"from -1 to -1"),
         (torch.full((1, 1, 2, 2), torch.nan), "NaN"),
         (torch.full((1, 1, 2, 2), torch.inf), "infinite"),
+        (
+            torch.full((1, 1, 2, 2), 1 + 1e-12, dtype=torch.float64),
+            r"from 1\.000000000001 to 1\.000000000001, expected",
+        ),
+        (torch.linspace(-2, 2, 4).view(1, 1, 2, 2), "normalisation belongs in the model"),
+        (torch.zeros(1, 1, 2, 2, dtype=torch.uint8), "uint8, expected floating-point"),
+        (np.zeros((1, 1, 2, 2)), r"ndarray of shape \(1, 1, 2, 2\), expected a float tensor"),
+        ([0.5], "list, expected a float tensor"),
     ],
 )
 def test_other_images_are_refused(x, said):
     with pytest.raises(InputError, match=f"^pool: got .*{said}"):
         check_images(x, name="pool")
+
+
+def test_one_image_has_three_dimensions_and_the_sentence_says_so():
+    image = torch.full((1, 2, 2), 0.5)
+    assert check_image(image) is image
+    with pytest.raises(InputError, match=r"^image: got shape \(5, 1, 2, 2\), expected \(C, H, W\), one image"):
+        check_image(torch.zeros(5, 1, 2, 2))
+
+
+@pytest.mark.parametrize("labels", [[0, 2], np.array([0.0, 2.0]), torch.tensor([0, 2], dtype=torch.uint8)])
+def test_whole_labels_of_any_kind_become_int64(labels):
+    checked = check_labels(labels, 3, 2)
+    assert checked.dtype == torch.int64 and checked.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    "labels, said",
+    [
+        ([1, 2, 3], "got 3 at 2, expected whole numbers 0 … 2: classes are counted from 0"),
+        ([0, -1], "got -1 at 1, expected whole numbers 0 … 2"),
+        ([0.5], "got 0.5 at 0"),
+        ([float("nan")], "got nan at 0"),
+        ([[1, 2]], r"got shape \(1, 2\), expected \(B,\)"),
+        ([True], "got torch.bool"),
+        ("abc", "got str"),
+    ],
+)
+def test_other_labels_are_refused_with_value_and_place(labels, said):
+    with pytest.raises(InputError, match=f"^labels: {said}"):
+        check_labels(labels, 3)
+    with pytest.raises(InputError, match=r"^labels: got shape \(2,\), expected \(3,\)"):
+        check_labels([0, 1], 3, 3)
+
+
+def test_a_distance_beyond_the_cube_gets_a_note():
+    assert beyond_the_cube("epsilon", 8.0, (1, 8, 8)) is None
+    said = "Note: epsilon = 128, but images in [0, 1] lie within 8 of each other."
+    assert beyond_the_cube("epsilon", 128, (1, 8, 8)) == said
+    assert "lie within 1 of each other" in beyond_the_cube("epsilon", 8, (1, 8, 8), "linf")

@@ -53,6 +53,12 @@ def test_a_seed_whose_streams_would_collide_is_refused(seed):
         generator_for("train", seed, 0)
 
 
+@pytest.mark.parametrize("index", [-1, 1_000_003])
+def test_an_index_whose_stream_would_be_another_seeds_is_refused(index):
+    with pytest.raises(InputError, match=f"^index: got {index}, expected 0 … 1000002"):
+        generator_for("train", 0, index)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_generator_lives_on_its_device():
