@@ -38,10 +38,10 @@ def test_the_shipped_lines_follow_from_the_published_logs(name, published_logs):
     shipped = shipped[shipped.every == every]
     table.index = table.log if prefix == "." else prefix + "/" + table.log
     assert len(table) == sum(shipped.index.str.startswith("" if prefix == "." else prefix + "/"))
-    for log, line in table.iterrows():
+    for log, theirs in table.iterrows():
         mine = shipped.loc[log]
-        assert (mine.images, mine.epsilon, mine.sigma) == (line.images, line.epsilon, line.sigma)
-        assert mine.ACR == float(line.ACR) and mine.certified == tuple(map(int, line.certified.split()))
+        assert (mine.images, mine.epsilon, mine.sigma) == (theirs.images, theirs.epsilon, theirs.sigma)
+        assert mine.ACR == float(theirs.ACR) and mine.certified == tuple(map(int, theirs.certified.split()))
     assert len([n for names in left_out.values() for n in names]) == {"imagenet": 10, "cifar10-best": 0}.get(name, 3)
 
 
