@@ -78,7 +78,7 @@ def world_told() -> World:
 
 def part_of(batch: int) -> Part:
     """This rank's part of a batch, contiguous; parts differ by one image at most."""
-    rank, size = _world.rank, _world.size
+    rank, size = world().rank, world().size
     return Part(batch * rank // size, batch * (rank + 1) // size, batch)
 
 

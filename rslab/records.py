@@ -78,8 +78,10 @@ def append_text(path: Path, text: str) -> None:
 class Claim:
     """This process's sole hold on a file, until released, forgotten, or the process ends in any way."""
 
+    _file: int | None = None
+
     def __init__(self, path: Path):
-        self._file: int | None = os.open(check_file(path), os.O_RDONLY)
+        self._file = os.open(check_file(path), os.O_RDONLY)
         try:
             if fcntl is not None:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -45,18 +45,9 @@ class Share:
             if self.claim is not None:
                 _settle(self.log)
             wait_for_all()
-        except BaseException:
-            self._delete_if_empty()
-            raise
         finally:
             if self.claim is not None:
                 self.claim.release()
-
-    def _delete_if_empty(self) -> None:
-        """What fails before its first row leaves no log behind."""
-        if self.claim is not None and not _parts(self.log) and self.log.read_bytes().count(b"\n") <= 1:
-            self.log.unlink()
-            records.settings_path(self.log).unlink(missing_ok=True)
 
 
 def open_share(log: Path, columns: tuple[str, ...], settings: dict, chosen: list[int], resume: bool) -> Share:

@@ -86,7 +86,8 @@ def _check_before_loading(config: TrainConfig, out: Path | None, resume: bool) -
     for run in filter(None, (config.pretrained, config.pseudo_labels)):
         records.read_run(run)
     if out is not None:
-        check_new_folder("out", Path(out))
+        if not Path(out).is_file():  # which `_open_run` refuses, as it does a folder of other files
+            check_new_folder("out", Path(out))
         if (Path(out) / "config.json").exists() and not resume:
             raise InputError(f"out: got {out}, which holds a run already, expected a new folder, or --resume.")
 

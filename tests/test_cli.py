@@ -352,17 +352,6 @@ def test_more_than_the_memory_holds_is_refused_and_nothing_is_begun(run, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_fails_before_its_first_row_leaves_no_log(run, tmp_path, monkeypatch, capsys):
-    from rslab import smoothing
-
-    def fails(*arguments, **options):
-        raise MemoryError
-
-    monkeypatch.setattr(smoothing.SmoothedClassifier, "certify", fails)
-    code, _, err = call(monkeypatch, capsys, "certify", run, "--n", 100, "--max", 1, "--out", tmp_path / "log.tsv")
-    assert code == 1 and "rslab: memory: " in err and list(tmp_path.iterdir()) == []
-
-
 def test_attack_has_the_batch_size_that_its_message_recommends_and_sequential_is_one_thing(
     run, tmp_path, monkeypatch, capsys
 ):

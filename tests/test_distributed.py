@@ -206,7 +206,8 @@ def test_the_parts_of_a_batch_are_the_batch(monkeypatch, size):
     for batch in (size, 17, 128):
         cut = []
         for rank in range(size):
-            monkeypatch.setattr(distributed, "_world", distributed.World(rank, size))
+            place = distributed.World(rank, size)
+            monkeypatch.setattr(distributed, "world", lambda place=place: place)
             part = distributed.part_of(batch)
             assert part.whole == batch and abs((part.stop - part.start) - batch / size) < 1
             cut += range(batch)[part.slice]
@@ -289,7 +290,7 @@ def test_a_share_of_a_small_set(single, trained, digits_test, tmp_path):
 
 
 def test_a_copy_of_its_own_has_the_very_tensors_in_plain_batch_norms(monkeypatch):
-    monkeypatch.setattr(distributed, "_world", distributed.World(0, 2))
+    monkeypatch.setattr(parallel, "world", lambda: distributed.World(0, 2))
     plain = build_model("cnn", "digits", 10)
     before = {name: tensor.clone() for name, tensor in plain.state_dict().items()}
     shared = parallel.share_batch_norm(plain, "cpu")

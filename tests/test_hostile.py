@@ -26,8 +26,9 @@ from rslab import records, tables
 from rslab.config import TrainConfig
 from rslab.errors import InputError, WorkError
 from rslab.models import build_model
-from rslab.plans import PLANS, read_plan
-from rslab.training import read_history
+from rslab.plans import PLANS, carry_out, read_plan
+from rslab.runs import CertifySettings, certify_dataset
+from rslab.training import read_history, train
 
 many = settings(max_examples=34 * settings().max_examples)
 ODD = ("", "\0", "nan", "inf", "-1", "1e999", "9" * 400, "0x10", "½", "true", "null", "-", "\u202e", "[", "{", "\ud7ff")
@@ -387,3 +388,19 @@ def test_a_log_is_certified_to_its_end_beside_a_pipe(tmp_path, trained_run, monk
     with pytest.raises(SystemExit) as stop:
         main()
     assert not stop.value.code and len(records.read_log(tmp_path / "log.tsv")) == 1
+
+
+@pytest.mark.parametrize("name", ["pipe", "full", "socket", "pipe/below"])
+def test_the_functions_refuse_the_same_places(odd_places, trained, digits_test, name):
+    place, settings_of_one = odd_places / name, CertifySettings(0.25, n=100, max=1)
+    with pytest.raises(InputError, match="^out: got"):
+        certify_dataset(trained, digits_test, settings_of_one, place)
+    with pytest.raises(InputError, match="^out: got"):
+        train(TrainConfig(epochs=1), place)
+    with pytest.raises(InputError, match="^out: got"):
+        carry_out(read_plan(PLANS / "demo.txt"), place)
+    with pytest.raises(WorkError, match="could not be written"):
+        records.append_text(place, "a row\n")
+    for read in (records.read_json, records.read_log, records.load_tensors, records.import_checkpoint, records.Claim):
+        with pytest.raises(InputError, match="expected"):
+            read(place)

@@ -119,8 +119,11 @@ def test_the_simulation_notices_what_naive_peeking_does():
     """The same count with an ordinary bound at every look: about eight times α, as the check above would see."""
     plan = SequentialPlan(0.5, (0.5,), 10_000, ALPHA)
     once = [boundary(float(plan.misses[0]), (votes,), ALPHA)[0] for votes in plan.looks]
-    naive = SequentialPlan(0.5, (0.5,), 10_000, ALPHA)
-    naive.__dict__["boundaries"] = np.array([once])
+
+    class Naive(SequentialPlan):
+        boundaries = np.array([once])
+
+    naive = Naive(0.5, (0.5,), 10_000, ALPHA)
     false = false_certificates(naive, float(plan.misses[0]), 100_000, seed=1)
     assert binomtest(false, 100_000, ALPHA, alternative="greater").pvalue < 1e-20
 
@@ -144,9 +147,12 @@ def test_looks_grow_and_end_at_n(n):
 
 def test_giving_up_costs_power_only():
     """With the same votes, a plan that never gives up passes at least as much, and few images more."""
-    patient = SequentialPlan.within_reach(0.5, RADII, 100_000, ALPHA)
     hasty = SequentialPlan.within_reach(0.5, RADII, 100_000, ALPHA)
-    patient.__dict__["limits"] = np.where(np.arange(len(hasty.looks)) < len(hasty.looks) - 1, 200_000, hasty.limits)
+
+    class Patient(SequentialPlan):
+        limits = np.where(np.arange(len(hasty.looks)) < len(hasty.looks) - 1, 200_000, hasty.limits)
+
+    patient = Patient.within_reach(0.5, RADII, 100_000, ALPHA)
     p_a = np.repeat(norm.cdf(np.linspace(0.05, 3.4, 200)), 20)
     slow, most = simulate(patient, p_a, np.random.default_rng(0))
     fast, passed = simulate(hasty, p_a, np.random.default_rng(0))
