@@ -503,9 +503,14 @@ def _lines(path: Path, torn: bool) -> list[str]:
         content = path.read_bytes()
         if content.startswith(_UTF16):
             raise InputError(f"{path}: got text in UTF-16, expected a log in UTF-8.")
+        if not content:
+            raise InputError(f"{path}: got an empty file, expected a log.")
         lines = _LINE_END.split(content.decode("utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: got no readable text ({_reason(error)}), expected a log.") from error
+    except UnicodeDecodeError as error:
+        number = error.object.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}: got bytes that are no UTF-8 in line {number}, expected a log.") from error
+    except OSError as error:
+        raise InputError(f"{path}: got no readable file ({_reason(error)}), expected a log.") from error
     if torn and len(lines) > 1:
         lines.pop()
     while len(lines) > 1 and not lines[-1].strip():

@@ -212,7 +212,7 @@ def comparable(logs: dict[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], 
 
 
 def _how_other(images: frozenset, most: frozenset) -> str:
-    size = f"{len(images)} images, not the {len(most)} of most"
+    size = f"{len(images)} image{'s' * (len(images) != 1)}, not the {len(most)} of most"
     if images < most:
         return f"short ({size})"
     if {image[0] for image in images} == {image[0] for image in most}:
@@ -223,7 +223,7 @@ def _how_other(images: frozenset, most: frozenset) -> str:
 def on_other_images(logs: dict[str, pd.DataFrame]) -> str:
     """A sentence that names the logs whose images are not those of most; "" where all have the same."""
     others = left_out_sentence(comparable(logs)[1]).removeprefix("Left out: ")
-    return f"Compare rows only on the same images; those of most have not: {others}" if others else ""
+    return f"Compare rows only on the same images; not on those of most: {others}" if others else ""
 
 
 # -- what logs were made with ------------------------------------------------------------------
@@ -474,12 +474,14 @@ def _describe_attack(file: Path) -> tuple[str, int, str, float, dict] | None:
 def left_out_sentence(left_out: dict[str, list[str]], shown: int = 4) -> str:
     """ "Left out: 2 logs, empty (…): a, b; 20 logs, short (…): c, d, e, f and 16 more."; "" if none was.
 
-    A broken log has a reason of its own: "Left out: a (no header line)."
+    Broken logs are all named, each with a reason of its own: "Left out: a (no header line)."
     """
     parts = []
     for reason, names in left_out.items():
-        count = "" if reason == BROKEN else f"{len(names)} log{'s' * (len(names) > 1)}, {reason}: "
-        parts.append(count + _some(names, shown))
+        if reason == BROKEN:
+            parts.append(", ".join(names))
+        else:
+            parts.append(f"{len(names)} log{'s' * (len(names) > 1)}, {reason}: {_some(names, shown)}")
     return f"Left out: {'; '.join(parts)}." if parts else ""
 
 
