@@ -124,10 +124,10 @@ def _reason(error: Exception) -> str:
 # -- tensors -----------------------------------------------------------------------------
 
 
-def save_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+def save_weights(path: Path, tensors: dict[str, Tensor]) -> None:
     """Replace a safetensors file whole."""
     tensors = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
-    write_whole(path, lambda file: save_file(tensors, file, metadata))
+    write_whole(path, lambda file: save_file(tensors, file))
 
 
 def load_weights(path: Path, model: nn.Module) -> nn.Module:

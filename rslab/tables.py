@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from rslab import records
+from rslab.config import TrainConfig
 from rslab.errors import InputError, check_choice
 
 RADII = tuple(np.arange(10) / 4)  # 0, 0.25 … 2.25
@@ -352,11 +353,12 @@ def _recipe(file: Path) -> str:
         train = records.read_json(file.parent / "config.json").get("train")
     except InputError:
         train = None
-    train = {key: value for key, value in train.items() if key != "seed"} if isinstance(train, dict) else {}
+    train = TrainConfig().to_dict() | train if isinstance(train, dict) else {}  # older runs lack newer options
+    train.pop("seed", None)
     for key in ("pretrained", "pseudo_labels"):  # runs with seeds of their own
         if isinstance(train.get(key), str):
             train[key] = re.sub(r"\d+$", "", Path(train[key]).name)
-    unlike = ("seed", "weights", "device", "max", "skip", "batch", "batch_size", "compile")
+    unlike = ("seed", "weights", "device", "max", "skip", "batch", "batch_size", "compile", "slack", "between")
     certify = {key: value for key, value in _settings(file).items() if key not in unlike}
     return json.dumps([train, certify], sort_keys=True)
 
