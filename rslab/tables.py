@@ -109,17 +109,13 @@ def _find(paths: list[Path], kind: str) -> Iterator[tuple[Path, Path]]:
     for path in map(Path, paths):
         if not path.exists():
             raise InputError(f"PATH: got {path}, which does not exist, expected a log, a run or a folder of logs.")
-        files = [path] if path.is_file() else sorted(filter(_is_log_of_any_kind, path.rglob("*")))
+        files = [path] if path.is_file() else sorted(filter(records.looks_like_log, path.rglob("*")))
         if not files:
             raise InputError(f"PATH: got {path}, which holds no {kind}, expected one at least.")
         for file in files:
             if os.path.abspath(file) not in seen:
                 seen.add(os.path.abspath(file))
                 yield path, file
-
-
-def _is_log_of_any_kind(file: Path) -> bool:
-    return records.is_log(file) or records.is_log(file, attack=True) or records.looks_like_log(file)
 
 
 def _read(file: Path, name: str, left_out: dict[str, list[str]], named: bool) -> pd.DataFrame | None:
