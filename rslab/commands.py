@@ -70,7 +70,7 @@ def table(
         best, models = tables.upper_envelope(result[list(grid)])
         notes += [f"Best at {radius:g}: {model}" for radius, model in models.items()]
         if not seeds:
-            result.loc["envelope", best.index] = best
+            result.loc["envelope" if "envelope" not in logs else "envelope of all", best.index] = best
     if recipe:
         from rslab.plans import recipes
 

@@ -157,7 +157,7 @@ def load(name: str) -> pd.DataFrame:
 
 def accuracies(table: pd.DataFrame, radii) -> pd.DataFrame:
     """Certified accuracy in %, a row a model, a column a radius (multiples of `STEP`)."""
-    places = np.asarray(radii, float) / STEP
+    places = np.round(np.asarray(radii, float) / STEP, 9)  # computed radii may miss a multiple by rounding
     if np.any(places != np.round(places)) or np.any(places < 0):
         raise InputError(f"radii: got {list(radii)}, expected multiples of {STEP}.")
     deepest = int(places.max()) + 1

@@ -129,10 +129,10 @@ def _reason(error: Exception) -> str:
 # -- tensors -----------------------------------------------------------------------------
 
 
-def save_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+def save_weights(path: Path, tensors: dict[str, Tensor]) -> None:
     """Replace a safetensors file whole."""
     tensors = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
-    write_whole(path, lambda file: save_file(tensors, file, metadata))
+    write_whole(path, lambda file: save_file(tensors, file))
 
 
 def load_weights(path: Path, model: nn.Module) -> nn.Module:
@@ -429,15 +429,21 @@ def append_row(path: Path, values) -> None:
 
 def is_log(path: Path, *, attack: bool = False) -> bool:
     """Whether the first line of a file names the columns of a certification log (or of a log of attacks)."""
-    head = _head(path)
-    return bool(head) and _needed(attack) <= set(_fields(head[0]))
+    return _is_header(_head(path)[:1], attack)
+
+
+def _is_header(lines: list[str], attack: bool) -> bool:
+    return any(_needed(attack) <= set(_fields(line)) for line in lines)
 
 
 def looks_like_log(path: Path) -> bool:
-    """Whether the first line or rows of a file are like those of a log, be it one that `read_log` refuses."""
+    """Whether the first line or rows of a file are like those of a log, also of one that `read_log` refuses."""
+    head = _head(path)
+    if _is_header(head[:1], False) or _is_header(head[:1], True):
+        return True
     if path.suffix in (".md", ".json", ".jsonl", ".py", ".ipynb", ".tex", ".html"):
         return False
-    lines = [line for line in _head(path) if line.strip()]
+    lines = [line for line in head if line.strip()]
     if lines and (named := len(_named(lines[0]))) >= 3 and ("\t" in lines[0] or 2 * named >= len(_words(lines[0]))):
         return True  # a header, no sentence about one
     return any(_like_rows(lines[start : start + 3]) for start in range(4))  # below a foreign header, or none
@@ -505,9 +511,14 @@ def _lines(path: Path, torn: bool) -> list[str]:
         content = check_file(path, "a log", most=LOG_BYTES).read_bytes()
         if content.startswith(_UTF16):
             raise InputError(f"{path}: got text in UTF-16, expected a log in UTF-8.")
+        if not content:
+            raise InputError(f"{path}: got an empty file, expected a log.")
         lines = _LINE_END.split(content.decode("utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: got no readable text ({_reason(error)}), expected a log.") from error
+    except UnicodeDecodeError as error:
+        number = error.object.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}: got bytes that are no UTF-8 in line {number}, expected a log.") from error
+    except OSError as error:
+        raise InputError(f"{path}: got no readable file ({_reason(error)}), expected a log.") from error
     if torn and len(lines) > 1:
         lines.pop()
     while len(lines) > 1 and not lines[-1].strip():
@@ -573,7 +584,8 @@ def _instead_of_header(line: str, names: list[str]) -> str:
         return f"no column {absent!r} in the first line {_short(line)}, expected {columns}, separated by tabs"
     if _like_rows([line]):
         return f"no header line, expected {columns} above the first row"
-    return f"the first line {_short(line)}, expected {columns}, separated by tabs"
+    first = f"the first line {_short(line)}" if line.strip() else "an empty first line"
+    return f"{first}, expected {columns}, separated by tabs"
 
 
 def _short(text: str) -> str:
@@ -633,6 +645,7 @@ def _numbers(name: str, texts: list[str], path: Path) -> list:
                 kind(text)
             except ValueError:
                 what = "0 or 1" if name == "correct" else "a whole number" if name in WHOLE else "a number"
+                what += " with a decimal point" * ("," in text)
                 raise InputError(f"{path}: got {name} = {_short(text)} in line {line}, expected {what}.") from None
         raise
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from rslab import records
+from rslab.config import TrainConfig
 from rslab.errors import InputError, check_choice
 
 RADII = tuple(np.arange(10) / 4)  # 0, 0.25 … 2.25
@@ -108,17 +109,13 @@ def _find(paths: list[Path], kind: str) -> Iterator[tuple[Path, Path]]:
     for path in map(Path, paths):
         if not path.exists():
             raise InputError(f"PATH: got {path}, which does not exist, expected a log, a run or a folder of logs.")
-        files = [path] if path.is_file() else sorted(filter(_is_log_of_any_kind, path.rglob("*")))
+        files = [path] if path.is_file() else sorted(filter(records.looks_like_log, path.rglob("*")))
         if not files:
             raise InputError(f"PATH: got {path}, which holds no {kind}, expected one at least.")
         for file in files:
             if os.path.abspath(file) not in seen:
                 seen.add(os.path.abspath(file))
                 yield path, file
-
-
-def _is_log_of_any_kind(file: Path) -> bool:
-    return records.is_log(file) or records.is_log(file, attack=True) or records.looks_like_log(file)
 
 
 def _read(file: Path, name: str, left_out: dict[str, list[str]], named: bool) -> pd.DataFrame | None:
@@ -212,7 +209,7 @@ def comparable(logs: dict[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], 
 
 
 def _how_other(images: frozenset, most: frozenset) -> str:
-    size = f"{len(images)} images, not the {len(most)} of most"
+    size = f"{len(images)} image{'s' * (len(images) != 1)}, not the {len(most)} of most"
     if images < most:
         return f"short ({size})"
     if {image[0] for image in images} == {image[0] for image in most}:
@@ -223,7 +220,7 @@ def _how_other(images: frozenset, most: frozenset) -> str:
 def on_other_images(logs: dict[str, pd.DataFrame]) -> str:
     """A sentence that names the logs whose images are not those of most; "" where all have the same."""
     others = left_out_sentence(comparable(logs)[1]).removeprefix("Left out: ")
-    return f"Compare rows only on the same images; those of most have not: {others}" if others else ""
+    return f"Compare rows only on the same images; not on those of most: {others}" if others else ""
 
 
 # -- what logs were made with ------------------------------------------------------------------
@@ -352,11 +349,12 @@ def _recipe(file: Path) -> str:
         train = records.read_json(file.parent / "config.json").get("train")
     except InputError:
         train = None
-    train = {key: value for key, value in train.items() if key != "seed"} if isinstance(train, dict) else {}
+    train = TrainConfig().to_dict() | train if isinstance(train, dict) else {}  # older runs lack newer options
+    train.pop("seed", None)
     for key in ("pretrained", "pseudo_labels"):  # runs with seeds of their own
         if isinstance(train.get(key), str):
             train[key] = re.sub(r"\d+$", "", Path(train[key]).name)
-    unlike = ("seed", "weights", "device", "max", "skip", "batch", "batch_size", "compile")
+    unlike = ("seed", "weights", "device", "max", "skip", "batch", "batch_size", "compile", "slack", "between")
     certify = {key: value for key, value in _settings(file).items() if key not in unlike}
     return json.dumps([train, certify], sort_keys=True)
 
@@ -474,12 +472,14 @@ def _describe_attack(file: Path) -> tuple[str, int, str, float, dict] | None:
 def left_out_sentence(left_out: dict[str, list[str]], shown: int = 4) -> str:
     """ "Left out: 2 logs, empty (…): a, b; 20 logs, short (…): c, d, e, f and 16 more."; "" if none was.
 
-    A broken log has a reason of its own: "Left out: a (no header line)."
+    Broken logs are all named, each with a reason of its own: "Left out: a (no header line)."
     """
     parts = []
     for reason, names in left_out.items():
-        count = "" if reason == BROKEN else f"{len(names)} log{'s' * (len(names) > 1)}, {reason}: "
-        parts.append(count + _some(names, shown))
+        if reason == BROKEN:
+            parts.append(", ".join(names))
+        else:
+            parts.append(f"{len(names)} log{'s' * (len(names) > 1)}, {reason}: {_some(names, shown)}")
     return f"Left out: {'; '.join(parts)}." if parts else ""
 
 

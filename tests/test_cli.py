@@ -422,3 +422,48 @@ def test_more_noise_samples_make_the_published_attack_stronger(published_attacks
     assert (samples.diff().iloc[1:].max() <= 0.4).all()  # two images in 500, for the noise of PREDICT
     assert table.loc["N10000 m = 128", 0.5] == pytest.approx(52.4)
     assert table.loc["N10000 base", 0.5] == pytest.approx(62.2)
+
+
+def published_log(path, radii, label=3):
+    """A log of another group: their columns, these radii, all correct."""
+    rows = [f"{20 * i}\t{label}\t{label}\t{radius}\t1\t15.4\n" for i, radius in enumerate(radii)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("idx\tlabel\tpredict\tradius\tcorrect\ttime\n" + "".join(rows))
+    return path
+
+
+def test_an_envelope_leaves_out_other_images_of_the_same_numbers(tmp_path, monkeypatch, capsys):
+    published_log(tmp_path / "animals", [0.3, 0.3])
+    published_log(tmp_path / "animals-2", [0.6, 0.1])
+    published_log(tmp_path / "digits", [0.9, 0.9], label=8)
+    code, out, err = call(monkeypatch, capsys, "table", tmp_path, "--envelope", "--radii", "0,0.25,0.5")
+    assert code == 0 and err == ""
+    (row,) = [line.split() for line in out.splitlines() if line.startswith("envelope")]
+    assert row == ["envelope", "100.0", "100.0", "50.0"]
+    assert "on other images (2 with the idx of most, but other labels): digits." in out
+    code, out, _ = call(monkeypatch, capsys, "table", tmp_path, "--radii", "0")
+    assert "Compare rows only on the same images" in out and "digits" in out.splitlines()[-1]
+
+
+def test_logs_made_with_other_settings_are_named_on_the_error_output(tmp_path, monkeypatch, capsys):
+    for name, n in (("a", 100), ("b", 1000)):
+        records.write_json(records.settings_path(published_log(tmp_path / name, [0.3])), {"n": n, "alpha": 0.001})
+    code, out, err = call(monkeypatch, capsys, "table", tmp_path, "--radii", "0")
+    assert code == 0 and len(out.splitlines()) == 3
+    assert err == "These logs were made with different n 100 (a), 1000 (b).\n"
+
+
+def test_seeds_of_other_groups_are_averaged_and_said(tmp_path, monkeypatch, capsys):
+    for name in ("cohen_4067", "cohen_31", "21/macer", "22/macer"):
+        published_log(tmp_path / name, [0.3])
+    code, out, err = call(monkeypatch, capsys, "table", tmp_path, "--seeds", "--radii", "0")
+    assert code == 0 and [line.split()[:2] for line in out.splitlines()[1:]] == [["macer", "2"], ["cohen", "2"]]
+    assert "macer: mean of 21/macer, 22/macer" in err and "cohen: mean of cohen_31, cohen_4067" in err
+
+
+def test_a_run_that_is_called_envelope_keeps_its_row(tmp_path, monkeypatch, capsys):
+    published_log(tmp_path / "envelope", [0.3, 0.3])
+    published_log(tmp_path / "other", [0.6, 0.1])
+    code, out, _ = call(monkeypatch, capsys, "table", tmp_path, "--envelope", "--radii", "0,0.5")
+    rows = [line.split("  ")[0] for line in out.splitlines()]
+    assert code == 0 and rows[1:4] == ["envelope", "other", "envelope of all"]

@@ -113,6 +113,9 @@ def test_unknown_names_and_radii_are_refused(best):
             wrong()
     with pytest.raises(InputError, match="multiples"):
         published.accuracies(best, (0.3,))
+    assert published.accuracies(best, (0.75 + 1e-13,)).to_numpy().tolist() == (
+        published.accuracies(best, (0.75,)).to_numpy().tolist()
+    )
 
 
 # -- figures -------------------------------------------------------------------------------------

@@ -134,6 +134,18 @@ def test_a_log_without_a_row_is_begun_anew_by_another_plan(tmp_path, left):
     assert records.read_log(log).n.tolist() == [11]
 
 
+@pytest.mark.parametrize("took", ["15.4", "", "1 day, 0:00:02", "soon"])
+def test_whatever_a_log_says_of_its_time_its_rows_count(tmp_path, took):
+    plan = read_plan(plan_of(tmp_path, "a epochs=1 labels=64 certify.n=10 certify.max=2"))
+    carry_out(plan, tmp_path / "out")
+    log = tmp_path / "out" / "a" / "certify.tsv"
+    header, *rows = (line.split("\t") for line in log.read_text().splitlines())
+    rows = [[*row[:5], took, *row[6:]] for row in rows]
+    log.write_text("".join("\t".join(row) + "\n" for row in (header, *rows)))
+    *_, stage = stages(plan, tmp_path / "out")
+    assert stage.complete and stage.seconds_each == (2 if "0:00:02" in took else None)
+
+
 def test_a_log_torn_by_a_kill_is_resumed_by_the_plan(tmp_path):
     plan = read_plan(plan_of(tmp_path, "a epochs=1 labels=64 certify.n=10 certify.max=3"))
     carry_out(plan, tmp_path / "out")

@@ -165,7 +165,7 @@ def test_the_same_images_have_the_same_labels(tmp_path):
     }
     with pytest.raises(InputError, match="other labels for 5 of 5 idx, expected the same images"):
         tables.paired_difference(logs["digits"], logs["animals"], (0,))
-    assert "those of most have not: 2 logs, on other images" in tables.on_other_images(logs)
+    assert "not on those of most: 2 logs, on other images" in tables.on_other_images(logs)
     assert tables.on_other_images({name: logs[name] for name in ("animals", "animals again")}) == ""
 
 
@@ -234,7 +234,7 @@ def test_a_folder_names_every_file_that_is_like_a_log_and_passes_over_the_others
     (tmp_path / "weights.safetensors").write_bytes(bytes(range(256)))
     found = tables.find_logs([tmp_path])
     assert list(found.logs) == ["good.tsv"]
-    assert tables.left_out_sentence(found.left_out, 9) == (
+    assert tables.left_out_sentence(found.left_out, 1) == (
         "Left out: .other.tsv.part-1 (a part of a log that is not complete), "
         "commas.csv (fields separated by commas in the first line), no-header.txt (no header line), "
         "spaces (fields separated by spaces in the first line); "

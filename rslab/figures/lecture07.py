@@ -21,7 +21,6 @@ from rslab.figures.style import (
     styled,
 )
 
-SIGMA_COLORS = {0.12: ORANGE, 0.25: VERMILION, 0.5: PURPLE, 1.0: BLUE}
 ROW_COLORS = {
     "Cohen et al.": BLUE,
     "SmoothAdv": GREEN,
