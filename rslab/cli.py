@@ -258,6 +258,7 @@ def attack(
 ):
     """Attack test images and let PREDICT judge: the field's log idx label predict basePredict correct time."""
     from rslab import records, runs
+    from rslab.bounds import top_class_p_value
 
     settings = runs.AttackSettings(
         sigma=_sigma(sigma, runs.trained_sigma(target)), attack=attack, objective=objective, loss=loss, norm=norm,
@@ -265,6 +266,8 @@ def attack(
         target=target_class, n=n, alpha=alpha, skip=skip, max=max, seed=seed, sampler=sampler,
         batch=batch, batch_size=batch_size, precision=precision,
     )  # fmt: skip
+    if settings.sigma > 0 and top_class_p_value(n, 0) > alpha:
+        print(f"Note: n = {n} votes cannot decide anything at α = {alpha:g}: every image abstains.", file=sys.stderr)
     log, device = _log_path(out, target, "attack.tsv"), choose_device(device)
     if transfer is not None:
         records.read_run(transfer)
@@ -275,7 +278,8 @@ def attack(
     _finish_rows(rows, total, log, resume, f"attack {target.name}")
     result = records.read_log(log)
     g, f = 100 * result.correct.mean(), 100 * (result.basePredict == result.label).mean()
-    print(f"{log}\nUnder attack, {len(result)} images: g correct on {g:.1f} %, f on {f:.1f} %")
+    abstained = f", g abstained on {100 * (result.predict == -1).mean():.1f} %" if settings.sigma > 0 else ""
+    print(f"{log}\nUnder attack, {len(result)} images: g correct on {g:.1f} %, f on {f:.1f} %{abstained}")
 
 
 def _sigma(given: float | None, trained: float | None) -> float:

@@ -17,91 +17,136 @@ import os
 import platform
 import shutil
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from rslab.errors import WorkError
-from rslab.models import Normalize, fold_batchnorm
+from rslab.errors import InputError, WorkError
+from rslab.models import Normalize, fold_in_place, hooked
 from rslab.parallel import on_its_own
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class InferenceNetwork(nn.Module):
-    """A copy of `model` in eval mode with frozen weights: float32 images (B, C, H, W) → float32 logits (B, K).
+    """A fast copy of `model` in eval mode with frozen weights: float32 images (B, C, H, W) → float32 logits (B, K).
 
     Only the network computes in `precision`: noise, normalisation, softmax and losses stay float32.
+
+    The copy must be the same function. Its first batch goes through the original as well, in float32: where the
+    copy's logits differ by more than rounding, or no copy can be made, the original answers, and a sentence on
+    stderr says so. The caller's model stays as it is: modes, hooks, gradients and weights.
     """
 
     def __init__(self, model: nn.Module, precision: str = "float32"):
         super().__init__()
-        source = _unwrapped(model)
-        model = on_its_own(source)
-        training = model.training
-        self.normalize: nn.Module = nn.Identity()
-        body: Any = model.eval()
-        if isinstance(model, nn.Sequential) and isinstance(model[0], Normalize):
-            self.normalize, body = copy.deepcopy(model[0]), model[1:]
-        network = fold_batchnorm(body)
-        self._sources = (
-            source,
-            body,
-            {} if network is body else _folded_pairs(body),
-        )  # a tuple: no submodules of this one
+        source = unwrapped(model)
+        self._source = (source,)  # a tuple: no submodule of this one
         self.dtype = DTYPES[precision]
-        network = copy.deepcopy(body) if network is body else network
-        self.network = network.to(self.dtype).to(memory_format=torch.channels_last).requires_grad_(False)
+        self.normalize: nn.Module = nn.Identity()
+        self.network: nn.Module = nn.Identity()
+        self._folded: dict[str, str] = {}  # convolution → the batch norm that it took in
+        self._followed: tuple[nn.Module, ...] = ()
+        self._compared = False
+        self.copied = True
+        self._copy_original()
         self.eval()
-        model.train(training)
+
+    def _copy_original(self) -> None:
+        """Make the copy, in float32 until its first batch."""
+        try:
+            theirs: Any = on_its_own(self.original)  # the very same tensors
+            self._followed = (theirs,)
+            body: Any = copy.deepcopy(theirs).eval().requires_grad_(False)
+            if type(body) is nn.Sequential and len(body) > 1 and type(body[0]) is Normalize and not hooked(body):
+                self.normalize, body = body[0], body[1:]
+                self._followed = (theirs[1:],)
+            self._folded = fold_in_place(body)
+            self.network = body.to(torch.float32).to(memory_format=torch.channels_last)
+        except Exception as error:  # a module that cannot be copied fails in ways of its own
+            self._use_original(f"cannot be copied ({type(error).__name__})")
+
+    @property
+    def original(self) -> nn.Module:
+        """The model that was given, without what wraps it for several processes or a precision."""
+        return self._source[0]
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of the images."""
+        if not self._compared:
+            self._compare(x.detach())
+        if not self.copied:
+            return logits_of(self.original, x)
         x = self.normalize(x).to(self.dtype, memory_format=torch.channels_last)
         return self.network(x).float()
 
+    @torch.no_grad()
+    def _compare(self, x: Tensor) -> None:
+        """Decide, on one batch, whether the copy is the model's function; then let it compute in its precision."""
+        self._compared = True
+        if not self.copied:
+            return
+        plain = logits_of(self.original, x)
+        try:
+            fast = self.network(self.normalize(x).to(memory_format=torch.channels_last))
+            off = difference(fast.float(), plain)
+            if not off <= ROUNDING[torch.float32]:
+                return self._use_original(
+                    f"computes other logits when batch norm is folded (by {off:.2g} of their range)"
+                )
+            self.network.to(self.dtype)
+        except Exception as error:
+            return self._use_original(f"has no copy that computes ({type(error).__name__})")
+        if self.dtype != torch.float32:
+            try:
+                off = difference(self.network(self.normalize(x).to(self.dtype)).float(), plain)
+            except Exception as error:
+                return self._use_original(f"does not compute in {self.dtype} ({type(error).__name__})")
+            if not off < torch.inf:
+                return self._use_original(f"gives no numbers in {self.dtype}")
+
+    def _use_original(self, reason: str) -> None:
+        self.copied, self.dtype = False, torch.float32
+        self.normalize, self.network, self._folded = nn.Identity(), nn.Identity(), {}
+        print(f"Note: the network {reason}: used as it is, more slowly, in its own precision.", file=sys.stderr)
+
     def is_of(self, model: nn.Module) -> bool:
         """Whether this is a copy of `model`."""
-        return self._sources[0] is _unwrapped(model)
+        return self.original is unwrapped(model)
 
     @torch.no_grad()
     def follow(self):
         """Take over the weights that the model has by now: for attacks while it trains."""
-        _, body, batch_norms = self._sources
-        for name, ours in self.network.named_modules():
-            if any(ours.children()):
-                continue
-            theirs: Any = body.get_submodule(name)
-            state = theirs.state_dict()
-            if bn := batch_norms.get(name):
-                statistics = (bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias)
-                weight, bias = fuse_conv_bn_weights(theirs.weight, theirs.bias, *statistics)
-                state = {"weight": weight, "bias": bias}
-            ours.load_state_dict(state)
+        if not self.copied:
+            return self
+        theirs, ours = self._followed[0], self.network
+        tensors = dict(theirs.named_parameters(remove_duplicate=False))
+        tensors |= dict(theirs.named_buffers(remove_duplicate=False))
+        for conv, norm in self._folded.items():
+            bn: Any = theirs.get_submodule(norm)
+            before: Any = theirs.get_submodule(conv)
+            statistics = (bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias)
+            tensors[f"{conv}.weight"], tensors[f"{conv}.bias"] = fuse_conv_bn_weights(
+                before.weight, before.bias, *statistics
+            )
+        for name, tensor in (*ours.named_parameters(), *ours.named_buffers()):
+            tensor.copy_(tensors[name])
         return self
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside what wraps it for several processes or for a precision."""
-    while isinstance(inside := getattr(model, "module", None), nn.Module):
-        model = inside
+WRAPPERS: tuple[type, ...] = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside what wraps it for several devices or processes or for a precision, known by its type."""
+    while type(model) in WRAPPERS and not hooked(model):
+        model = model.module  # type: ignore[assignment]
     return model
-
-
-def _folded_pairs(body: nn.Module) -> dict[str, Any]:
-    """Name of a convolution → the batch norm that `fold_batchnorm` made part of it."""
-    modules: dict[Any, nn.Module] = dict(body.named_modules())
-    pairs = {}
-    for node in fx.symbolic_trace(body).graph.nodes:
-        if node.op == "call_module" and isinstance(modules[node.target], nn.BatchNorm2d):
-            before: Any = node.args[0]
-            if before.op == "call_module" and isinstance(modules[before.target], nn.Conv2d) and len(before.users) == 1:
-                pairs[before.target] = modules[node.target]
-    return pairs
 
 
 class InPrecision(nn.Module):
@@ -117,10 +162,106 @@ class InPrecision(nn.Module):
             return self.module(x).float()
 
 
-# -- compiled ------------------------------------------------------------------------------
+WRAPPERS += (InPrecision,)
 
-# Of the largest logit, by which a compiled network may differ: sums in another order, in so many bits.
+# -- the same function ----------------------------------------------------------------------
+
+# Of the range of the logits, by which two ways to compute them may differ: sums in another order, in so many bits.
 ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 0.1}
+
+
+def difference(ours: Tensor, theirs: Tensor) -> float:
+    """How far two batches of logits (B, K) lie apart, as a share of the second's range; NaN or ∞ where no number."""
+    if ours.shape != theirs.shape:
+        return float("inf")
+    same = ours == theirs  # infinities too
+    if bool(same.all()):
+        return 0.0
+    apart = torch.where(same, 0.0, (ours - theirs).abs()).max()
+    finite = theirs[theirs.isfinite()]
+    largest = finite.max() - finite.min() + 1e-6 * finite.abs().max() if len(finite) else apart
+    return float(apart / largest.clamp_min(1e-30))
+
+
+@contextmanager
+def evaluating(model) -> Iterator[None]:
+    """A module (anything else is left alone) in eval mode, and afterwards every module of it in the mode it had."""
+    modes = [(module, module.training) for module in model.modules()] if isinstance(model, nn.Module) else []
+    try:
+        if any(training for _, training in modes):
+            model.eval()
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def logits_of(f, x: Tensor) -> Tensor:
+    """f(x) in eval mode, in the type of f's own weights, as float32 logits (B, K)."""
+    weights = next((p for p in f.parameters() if p.is_floating_point()), x) if isinstance(f, nn.Module) else x
+    with evaluating(f):
+        return check_logits(f(x.to(weights.dtype))).float()
+
+
+class Function(nn.Module):
+    """A callable as a module: it has no weights, and eval mode does nothing to it."""
+
+    def __init__(self, f):
+        super().__init__()
+        self.f = f
+
+    def forward(self, x: Tensor) -> Tensor:
+        """f(x)."""
+        return self.f(x)
+
+
+def as_module(f) -> nn.Module:
+    """f itself if it is a module, any other callable as one."""
+    if not callable(f):
+        raise InputError(f"model: got {type(f).__name__}, expected a module or a function of images (B, C, H, W).")
+    return f if isinstance(f, nn.Module) else Function(f)
+
+
+def check_logits(logits) -> Tensor:
+    """Return what f gave if it is a tensor of logits (B, K), else raise `InputError` with the wrapper that helps."""
+    if isinstance(logits, Tensor):
+        return logits
+    got = type(logits).__name__
+    if isinstance(logits, tuple | list):
+        cure = "lambda x: f(x)[0]"
+    elif isinstance(logits, dict):
+        cure = f"lambda x: f(x)[{next(iter(logits), 'logits')!r}]"
+    else:
+        cure = "lambda x: f(x).logits"
+    raise InputError(f"base classifier: got {got} as its output, expected a tensor of logits (B, K): wrap it, {cure}.")
+
+
+def check_function(f, x: Tensor, num_classes: int) -> None:
+    """`InputError` unless f: images (B, C, H, W) → logits (B, `num_classes`) is a function of each image by itself.
+
+    Asked of a noisy copy of x (C, H, W) among three other images: the same batch twice must give the same logits
+    (no dropout, no noise of its own), and the copy alone what it gives among others (no statistics of the batch).
+    """
+    generator = torch.Generator().manual_seed(0)  # nothing of the caller's
+    copy_of_x = x.detach().float() + torch.randn(1, *x.shape, generator=generator).to(x.device) / 8
+    probe = torch.cat((copy_of_x, torch.rand(3, *x.shape, generator=generator).to(x.device)))
+    with torch.inference_mode(), evaluating(f):
+        first, second, alone = (check_logits(f(batch)).float() for batch in (probe, probe, probe[:1]))
+    if first.shape != (len(probe), num_classes) or first.isnan().any():
+        return  # the votes will say so
+    if not (off := difference(second, first)) <= 1e-5:
+        raise InputError(
+            f"base classifier: got two answers to one batch, {off:.2g} of their range apart, expected a function: "
+            "no dropout, no noise of its own."
+        )
+    if not (off := difference(alone, first[:1])) <= ROUNDING[getattr(f, "dtype", torch.float32)]:
+        raise InputError(
+            f"base classifier: got logits of an image that depend on its neighbours in the batch, by {off:.2g} of "
+            "their range, expected a function of the image alone: no statistics of the batch."
+        )
+
+
+# -- compiled ------------------------------------------------------------------------------
 
 
 def compiled_or_plain(network: nn.Module, batch_size: int, images: Tensor, graph: bool = True) -> nn.Module:
@@ -131,14 +272,15 @@ def compiled_or_plain(network: nn.Module, batch_size: int, images: Tensor, graph
     """
     if (reason := missing_compiler()) is None:
         try:
-            compiled = CompiledNetwork(network, batch_size, tuple(images.shape[1:]), str(images.device), graph)
             with torch.inference_mode():
                 images = images.clone()  # made in this mode, as the votes' are: others would be compiled anew
                 plain = network(images)
-                off = float((compiled(images) - plain).abs().max() / plain.abs().max().clamp_min(1e-30))
+            compiled = CompiledNetwork(network, batch_size, tuple(images.shape[1:]), str(images.device), graph)
+            with torch.inference_mode():
+                off = difference(compiled(images), plain)
             if off <= ROUNDING[getattr(network, "dtype", torch.float32)]:  # NaN is not
                 return compiled
-            reason = f"its logits differ from the plain network's by {off:.2g} of the largest"
+            reason = f"its logits differ from the plain network's by {off:.2g} of their range"
         except WorkError as error:
             reason = str(error)
     print(f"Note: --compile: {reason}: not compiled.", file=sys.stderr)

@@ -7,8 +7,13 @@ checkpoints of Cohen et al. and Salman et al.: "1.conv1.weight" and so on, where
 "0" is the normalisation.
 """
 
+import copy
+from collections import Counter
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from rslab.errors import InputError, check_choice
 
@@ -177,18 +182,56 @@ def build_model(arch: str, dataset: str, num_classes: int, *, normalization: str
 
 
 def fold_batchnorm(model: nn.Module) -> nn.Module:
-    """A copy of `model` for inference in which each batch norm is part of its convolution.
+    """A copy of `model` for inference in which each batch norm is part of its convolution, where that is safe.
 
-    The same function up to rounding, and two to three times faster on a CPU. A
-    model that `torch.fx` cannot trace is returned as it is, in eval mode.
+    The same function up to rounding, and two to three times faster on a CPU. A model in which
+    nothing can be folded is returned as it is, in eval mode.
     """
-    from torch.fx.experimental.optimization import fuse
+    folded = copy.deepcopy(model).eval()
+    return folded if fold_in_place(folded) else model.eval()
 
-    model = model.eval()
+
+def hooked(module: nn.Module) -> bool:
+    """Whether a call of the module runs more, or another thing, than its class's `forward`."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(module, kind, None) for kind in kinds) or "forward" in vars(module)
+
+
+def fold_in_place(model: nn.Module) -> dict[str, str]:
+    """Make each batch norm of `model`, in place, part of the convolution before it, where that is safe.
+
+    Two to three times faster on a CPU. Safe: both are plain modules of eval mode without hooks, each is called
+    once, the convolution's output goes nowhere else, and nothing reads their tensors. Returns the name of each
+    convolution that took a batch norm in → the batch norm's name.
+    """
+    modules: dict[str, Any] = dict(model.named_modules(remove_duplicate=False))
     try:
-        return fuse(model)
+        graph = fx.symbolic_trace(model).graph
     except Exception:  # torch.fx raises many kinds; folding is only an optimisation
-        return model
+        return {}
+    calls = Counter(id(modules[str(node.target)]) for node in graph.nodes if node.op == "call_module")
+    read = [str(node.target) for node in graph.nodes if node.op == "get_attr"]
+    folded = {}
+    for node in graph.nodes:
+        if node.op != "call_module" or len(node.args) != 1 or not isinstance(node.args[0], fx.Node):
+            continue
+        before = node.args[0]
+        if before.op != "call_module" or len(before.users) != 1:
+            continue
+        names = str(before.target), str(node.target)
+        conv, norm = (modules[name] for name in names)
+        plain = type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and not norm.training
+        once = calls[id(conv)] == calls[id(norm)] == 1 and not any(r.startswith(names) for r in read)
+        if not plain or not once or norm.running_mean is None or hooked(conv) or hooked(norm):
+            continue
+        weight, bias = fuse_conv_bn_weights(
+            conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        )
+        conv.weight, conv.bias = weight.requires_grad_(False), bias.requires_grad_(False)
+        parent, _, last = names[1].rpartition(".")
+        setattr(model.get_submodule(parent), last, nn.Identity())
+        folded[names[0]] = names[1]
+    return folded
 
 
 def count_parameters(model: nn.Module) -> int:

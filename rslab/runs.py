@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from rslab import attacks, records
 from rslab.bounds import BOUNDS
 from rslab.config import NOISY
-from rslab.data import DATASETS, LabeledImages, load_dataset
+from rslab.data import DATASETS, LabeledImages, beyond_the_cube, check_labels, load_dataset
 from rslab.devices import PRECISIONS, check_fits, choose_precision
 from rslab.errors import (
     InputError,
+    WorkError,
     check_at_least,
     check_choice,
     check_file,
@@ -32,7 +33,14 @@ from rslab.errors import (
     check_positive,
     check_seed,
 )
-from rslab.inference import CompiledNetwork, InferenceNetwork, compiled_or_plain
+from rslab.inference import (
+    CompiledNetwork,
+    InferenceNetwork,
+    as_module,
+    check_function,
+    compiled_or_plain,
+    logits_of,
+)
 from rslab.models import NORMALIZATIONS, Normalize, check_channels
 from rslab.randomness import generator_for
 from rslab.sampling import SAMPLERS, SLACK, noisy_copies, on_grid, whole_steps
@@ -191,7 +199,7 @@ def load_target(target: Path, dataset: str | None, normalization: str, sigma: fl
 def _noisy_accuracy(model: nn.Module, data: LabeledImages, sigma: float) -> float:
     x, y = data.images[:200], data.labels[:200]
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)) * sigma
-    return float((model(x + noise).argmax(1) == y).float().mean())
+    return float((logits_of(model, x + noise).argmax(1) == y).float().mean())
 
 
 def chosen_indices(size: int, skip: int, limit: int | None) -> list[int]:
@@ -213,17 +221,21 @@ def certify_dataset(
     Columns: idx label predict radius correct time count_a n n0 alpha; n is the number of votes taken.
     Of several processes each yields the rows of its share (`shares`).
     """
+    model = as_module(model)
+    check_labels(data.labels, data.num_classes, len(data.images))
     _check_classes(model, data, device)
+    _note_units(data.shape, sigma=settings.sigma)
     settings = _settled(settings, data, device, log, resume)
     columns, plan = records.CERTIFY_COLUMNS + records.COUNT_COLUMNS, settings.plan()
-    network: nn.Module = InferenceNetwork(model, settings.precision)
+    network, precision = _fast_copy(model, data, settings, device)
+    settings = replace(settings, precision=precision)
     size = settings.batch_size or 1
     if settings.compile:
         size = min(size, plan.between) if plan else size  # no look waits for a batch filled up with zeros
-        probe = data.images[:1].to(device)
-        noise = torch.randn(size, *data.shape, generator=torch.Generator().manual_seed(0)).to(device)
-        network = compiled_or_plain(network, size, probe + settings.sigma * noise)
+        network = compiled_or_plain(network, size, _noisy_batch(data, size, settings.sigma, device))
         settings = replace(settings, compile=isinstance(network, CompiledNetwork))
+    if settings.bound in ("hoeffding", "bernstein"):
+        _note_softmax(network, data, device)
     described = asdict(settings)
     described.pop("radii")
     described |= {"slack": SLACK[settings.sampler]}
@@ -275,19 +287,28 @@ def attack_dataset(
     Columns: idx label predict basePredict correct time, of the attacked image.
     `source`: craft the attack on this model instead (transfer attack).
     """
+    model = as_module(model)
+    labels = check_labels(data.labels, data.num_classes, len(data.images))
+    data = replace(data, labels=labels)
     _check_classes(model, data, device)
+    _note_units(data.shape, settings.norm, epsilon=settings.epsilon)
+    _note_units(data.shape, sigma=settings.sigma)
     if settings.target is not None and not 0 <= settings.target < data.num_classes:
         raise InputError(f"target: got {settings.target}, expected a class 0 … {data.num_classes - 1}.")
     settings = _settled(settings, data, device, log, resume)
     provenance = _provenance(model, data, device)
     if source is not None:
+        source = as_module(source)
         _check_classes(source, data, device)
         theirs = _provenance(source, data, device)
         provenance |= {"source_weights": theirs["weights"], "source_weights_normalization": theirs["normalization"]}
+    network, precision = _fast_copy(model, data, settings, device)
+    settings = replace(settings, precision=precision)
+    attacked = network if source is None else _fast_copy(source, data, settings, device)[0]
     chosen = chosen_indices(len(data), settings.skip, settings.max)
     share = open_share(log, records.ATTACK_COLUMNS, asdict(settings) | provenance, chosen, resume)
-    network = InferenceNetwork(model, settings.precision)
-    attacked = network if source is None else InferenceNetwork(source, settings.precision)
+    check_function(network, data.images[0].to(device), data.num_classes)
+    _note_softmax(attacked, data, device)
     smoothed = None
     if settings.sigma > 0:
         smoothed = SmoothedClassifier(network, data.num_classes, settings.sigma, settings.batch_size, settings.sampler)
@@ -304,7 +325,10 @@ def _attacked_rows(smoothed, network, attacked, data, settings: AttackSettings, 
         if settings.sampler == "grid":
             adversarial = on_grid(x, adversarial)
         with torch.inference_mode():
-            bases = network(adversarial).argmax(1).tolist()
+            logits = network(adversarial)
+            if bool(logits.isnan().any()):
+                raise WorkError("The network gave NaN for an attacked image, which is no class: nothing is judged.")
+            bases = logits.argmax(1).tolist()
         attacking = (time.perf_counter() - began) / len(indices)
         for index, image, label, base in zip(indices, adversarial, y.tolist(), bases, strict=True):
             began, predict = time.perf_counter(), base
@@ -383,12 +407,12 @@ def _settled(settings, data: LabeledImages, device: str, log: Path, resume: bool
 
 
 def _check_classes(model: nn.Module, data: LabeledImages, device: str) -> None:
-    """The model must take the images of `data` and give one logit a class."""
-    model, image = model.to(device).eval(), data.images[:1].to(device)
+    """The model, which moves to `device`, must take the images of `data` and give one logit a class."""
+    model, image = model.to(device), data.images[:1].to(device)
     check_channels(model, image)
     try:
         with torch.inference_mode():
-            logits = model(image)
+            logits = logits_of(model, image)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
@@ -396,14 +420,46 @@ def _check_classes(model: nn.Module, data: LabeledImages, device: str) -> None:
             f"model: got a network that does not take {data.name} images of shape {data.shape}."
         ) from error
     if logits.shape != (1, data.num_classes):
-        got = logits.shape[-1]
+        got = logits.shape[-1] if logits.dim() == 2 else f"logits of shape {tuple(logits.shape)} for one image, not"
         raise InputError(f"model: got {got} classes, expected the {data.num_classes} classes of {data.name}.")
+
+
+def _noisy_batch(data: LabeledImages, size: int, sigma: float, device: str) -> Tensor:
+    """`size` noisy copies of the first image: (size, C, H, W)."""
+    noise = torch.randn(size, *data.shape, generator=torch.Generator().manual_seed(0))
+    return (data.images[:1] + sigma * noise).to(device)
+
+
+def _fast_copy(model: nn.Module, data: LabeledImages, settings, device: str) -> tuple[nn.Module, str]:
+    """A fast network, compared with `model` on a batch, and the precision that it computes in."""
+    network = InferenceNetwork(model, settings.precision)
+    with torch.inference_mode():
+        network(_noisy_batch(data, 8, settings.sigma, device))
+    return network, settings.precision if network.copied else "float32"
+
+
+def _note_units(shape: tuple[int, ...], norm: str = "l2", **distances: float) -> None:
+    for name, value in distances.items():
+        if note := beyond_the_cube(name, value, shape, norm):
+            print(note, file=sys.stderr)
+
+
+def _note_softmax(network: nn.Module, data: LabeledImages, device: str) -> None:
+    """Say so where the outputs are probabilities already: soft votes and losses would take the softmax of them."""
+    with torch.inference_mode():
+        logits = network(data.images[:4].to(device))
+    if bool((logits >= 0).all()) and bool((logits.sum(1) - 1).abs().max() < 1e-3):
+        print(
+            "Note: the model's outputs look like probabilities (a softmax at its end), where logits are expected: "
+            "soft votes, losses and margins come out too flat.",
+            file=sys.stderr,
+        )
 
 
 def _provenance(model: nn.Module, data: LabeledImages, device: str) -> dict:
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(name.encode() + _bytes(tensor))
     normalize = [layer for layer in model.modules() if isinstance(layer, Normalize)]  # not in the state dict
     return {
         "normalization": [[values.flatten().tolist() for values in (n.mean, n.std)] for n in normalize],
@@ -412,3 +468,10 @@ def _provenance(model: nn.Module, data: LabeledImages, device: str) -> dict:
         "weights": digest.hexdigest(),
         "device": torch.device(device).type,
     }
+
+
+def _bytes(value) -> bytes:
+    """What an entry of a state dict is made of; a quantised or packed one by its text."""
+    if not isinstance(value, Tensor) or value.is_quantized:
+        return repr(value).encode()
+    return value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()

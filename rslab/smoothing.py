@@ -8,14 +8,15 @@ probability 1 − α for each image that is certified.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from rslab import bounds
-from rslab.data import check_images
+from rslab.data import check_image
 from rslab.errors import InputError, WorkError, check_at_least, check_choice, check_open_unit, check_positive
+from rslab.inference import check_function, check_logits, evaluating
 from rslab.sampling import SAMPLERS, SLACK, noisy_copies
 from rslab.sequential import SequentialPlan, SequentialTest
 
@@ -56,10 +57,12 @@ class Certificate:
 class SmoothedClassifier:
     """g, from a base classifier f: images `(B, C, H, W)` in [0, 1] → logits `(B, num_classes)`.
 
-    f must be deterministic (eval mode). At most `batch_size` noisy images exist at a
-    time. Noise comes from `generator`, on the device of the image: the same
-    generator state and batch size give the same votes. `sampler`: "float", or "grid",
-    whose certificates allow for floating point (`rslab.sampling` has the proof).
+    f is any module or callable; a module is put in eval mode for the call, and given back as it came. What is
+    certified is that function: one that is random, or whose answer for an image depends on the others in its
+    batch, is refused. At most `batch_size` noisy images exist at a time. Noise comes from
+    `generator`, on the device of the image: the same generator state and batch size give the
+    same votes. `sampler`: "float", or "grid", whose certificates allow for floating point
+    (`rslab.sampling` has the proof).
     """
 
     base_classifier: LogProbs
@@ -67,6 +70,7 @@ class SmoothedClassifier:
     sigma: float
     batch_size: int | None = None
     sampler: str = "float"
+    _asked: list = field(default_factory=list, init=False, repr=False, compare=False)  # whether f is a function
 
     def __post_init__(self):
         check_positive("sigma", self.sigma)
@@ -115,7 +119,7 @@ class SmoothedClassifier:
         check_at_least("n", n, 1)
         check_open_unit("alpha", alpha)
         check_choice("bound", bound, bounds.BOUNDS)
-        check_images(x[None], name="image")
+        check_image(x)
         soft, slack = bound in ("hoeffding", "bernstein"), SLACK[self.sampler]
         votes = self._soft_votes if soft else self._hard_votes
 
@@ -172,7 +176,7 @@ class SmoothedClassifier:
 
     def sample_under_noise(self, x: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """SAMPLEUNDERNOISE: how often f returns each class on x + δ, n draws; int64 (num_classes,)."""
-        check_images(x[None], name="image")
+        check_image(x)
         sums, _ = self._sum_votes(x, n, self._hard_votes, generator)
         return sums.long()
 
@@ -194,13 +198,21 @@ class SmoothedClassifier:
 
         Everything stays on the device until the sums are complete: one synchronisation.
         """
+        if not self._asked:
+            check_function(self.base_classifier, x, self.num_classes)
+            self._asked.append(True)
+        with evaluating(self.base_classifier):
+            return self._sums(x, n, votes, generator)
+
+    def _sums(self, x: Tensor, n: int, votes: Callable, generator) -> tuple[Tensor, Tensor]:
+        x = x.detach().float()
         draw = noisy_copies(self.sampler, x, self.sigma)
         sums = torch.zeros(2, self.num_classes, dtype=torch.float64, device=x.device)
         broken = torch.zeros(1, dtype=torch.float64, device=x.device)
         batch_size = self.batch_size or default_batch_size(x.shape, x.device.type)
         for start in range(0, n, batch_size):
             size = min(batch_size, n - start)
-            logits = self.base_classifier(draw(size, generator))  # (size, C, H, W) → (size, K)
+            logits = check_logits(self.base_classifier(draw(size, generator)))  # (size, C, H, W) → (size, K)
             if logits.shape != (size, self.num_classes):
                 raise InputError(
                     f"base classifier: got logits of shape {tuple(logits.shape)}, "
