@@ -54,7 +54,7 @@ def test_a_rebuilt_file_is_what_load_reads(tmp_path, monkeypatch):
         log.write_text(header + rows)
         (log.parent / "sigma_0.50").write_text(header)
     notes = published.build(tmp_path, tmp_path / "out")
-    assert notes.count("empty") == 3
+    assert notes.count("empty") == 3 and "cohen-cifar10, cohen-imagenet: left as they are" in notes
     monkeypatch.setattr(published, "FOLDER", tmp_path / "out")
     whole, part = (published.load("cifar10-best").iloc[k] for k in (0, 1))
     assert whole.certified == (2, 2, 2) and whole.images == 3 and whole.ACR == pytest.approx(0.55 / 3, abs=1e-6)
@@ -89,7 +89,44 @@ def test_the_blogs_row_is_the_grid_without_the_unfinished_folder():
     row = published.accuracies(finished, published.CIFAR10_RADII).max()
     assert np.all(abs(row - list(published.PRINTED["blog"]["SmoothAdv"])) <= 0.5)
     cohen = published.table_rows("blog").loc["Cohen et al."]
-    assert np.flatnonzero(abs(cohen - list(published.PRINTED["blog"]["Cohen et al."])) > 0.5).tolist() == [8]
+    assert np.all(abs(cohen - list(published.PRINTED["blog"]["Cohen et al."])) <= 0.5)
+    assert cohen.tolist() == pytest.approx([60.0, 42.8, 32.0, 23.4, 17.4, 14.0, 11.8, 10.0, 7.6])
+
+
+def test_imagenets_row_of_cohen_follows_from_their_own_logs_though_one_is_short():
+    row = published.table_rows("ImageNet").loc["Cohen et al."]
+    assert row.tolist() == pytest.approx([49.4, 37.2, 28.6, 19.4, 14.8, 12.2, 9.0], abs=0.02)
+    assert published.cohen("cohen-imagenet").set_index("sigma").images.to_dict() == {0.25: 427, 0.5: 500, 1.0: 500}
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", published.COHEN)
+def test_the_shipped_lines_of_cohen_follow_from_their_logs(name, cohens_logs, tmp_path):
+    table, left_out = published.summarize(cohens_logs / published.COHEN[name])
+    assert left_out == {} and (published.FOLDER / f"{name}.tsv").read_text() == table.to_csv(
+        sep="\t", index=False, lineterminator="\n"
+    )
+
+
+@pytest.mark.data
+def test_the_envelope_of_cohens_logs_is_the_blogs_row(cohens_logs):
+    logs = [file for file in cohens_logs.glob("cifar10/*/*/test/*") if file.match(f"noise_{file.name[6:]}/test/*")]
+    used, others = tables.comparable(tables.find_logs(logs).logs)
+    best, _ = tables.upper_envelope(tables.accuracy_table(used, published.CIFAR10_RADII)[[*published.CIFAR10_RADII]])
+    assert others == {} and best.round().tolist() == list(published.PRINTED["blog"]["Cohen et al."])
+
+
+def test_a_publication_is_found_below_or_beside_the_folder_that_is_given(tmp_path):
+    theirs, cohens = tmp_path / "smoothing-adversarial", tmp_path / "smoothing"
+    with pytest.raises(InputError, match="expected the folder above the publications"):
+        published.publication(tmp_path)
+    (theirs / "data").mkdir(parents=True)
+    assert published.publication(tmp_path) == published.publication(theirs) == theirs
+    for logs in (tmp_path, theirs):
+        with pytest.raises(InputError, match="holds no smoothing/data"):
+            published.publication(logs, "smoothing")
+    (cohens / "data").mkdir(parents=True)
+    assert published.publication(tmp_path, "smoothing") == published.publication(theirs, "smoothing") == cohens
 
 
 def test_figures_of_the_reference(best):
