@@ -10,15 +10,23 @@ What is attacked is decided by the callable alone:
 Every attack returns a detached tensor of images in [0, 1], never farther than ε
 from the originals in the stated norm; PGD and DDN keep the best of all iterates.
 Distances are in [0, 1] pixel units. Images are `(B, C, H, W)`, labels `(B,)`; ε is
-a number, or a tensor `(B,)` of one an image.
+a number, or a tensor `(B,)` of one an image. Half-precision images are attacked in
+float32, and come back in their own type, rounded towards the originals.
+
+Where the gradient of an image vanishes, PGD and DDN step in a random direction, the same
+for all images of a step: a flat spot is no end. `flat_spots`, an int64 tensor `(B,)` of the
+caller's, counts how often that happened to each image. (FGSM stays: its linearisation is flat.)
 """
 
 from collections.abc import Callable
+from functools import wraps
 
 import torch
 from torch import Tensor
 
-from rslab.errors import InputError, check_at_least, check_choice, check_open_unit
+from rslab.data import check_labels, check_pixels
+from rslab.errors import InputError, WorkError, check_at_least, check_choice, check_open_unit, check_positive
+from rslab.inference import check_logits
 
 NORMS = ("l2", "linf")
 Objective = Callable[[Tensor, Tensor], Tensor]
@@ -111,26 +119,110 @@ def random_in_ball(x: Tensor, epsilon: float | Tensor, norm: str, generator) -> 
     return direction * (_each(epsilon, x) * _each(uniform ** (1 / x[0].numel()), x))
 
 
-def _loss_and_gradient(log_probs, x: Tensor, y: Tensor, objective: Objective, sign: float):
-    """The loss of each image (B,) and its gradient with respect to the image alone (B, …)."""
+def _loss_and_gradient(log_probs, x: Tensor, y: Tensor, objective: Objective, sign: float, gradient=None):
+    """The loss of each image (B,) and its gradient with respect to the image alone (B, …).
+
+    By autograd, or from `gradient(x, y)` where that is given: then nothing is differentiated.
+    """
+    if gradient is not None:
+        with torch.no_grad():
+            return sign * objective(log_probs(x), y), sign * gradient(x, y)
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         loss = sign * objective(log_probs(x), y)
-        (gradient,) = torch.autograd.grad(loss.sum(), x)
-    return loss.detach(), gradient
+        return loss.detach(), _slope(loss, x)
 
 
-def _check(x: Tensor, y: Tensor, epsilon: float | Tensor, steps: int, norm: str) -> None:
+def _slope(loss: Tensor, x: Tensor) -> Tensor:
+    """∂ loss / ∂x; 0 where the loss does not depend on x as far as autograd knows: of votes, say."""
+    found = torch.autograd.grad(loss.sum(), x, allow_unused=True)[0] if loss.requires_grad else None
+    return torch.zeros_like(x) if found is None else found
+
+
+def _direction(slope: Tensor, norm: str, number: int, flat_spots: Tensor | None) -> Tensor:
+    """Where step `number` goes: along the gradient (its sign for ℓ∞), at random where that vanishes."""
+    slope = slope.nan_to_num(0.0, 0.0, 0.0)
+    flat = _norm(slope, "linf") == 0  # (B, 1, …)
+    if flat_spots is not None:
+        flat_spots += flat.flatten()
+    # A generator of its own: an image's step depends neither on its neighbours nor on the caller's noise.
+    generator = torch.Generator().manual_seed(number)
+    random = torch.randn(1, *slope.shape[1:], generator=generator).to(slope)
+    if norm == "linf":
+        return torch.where(flat, random.sign(), slope.sign())
+    return torch.where(flat, _unit(random), _unit(slope))
+
+
+class _Scores:
+    """`log_probs` with its output checked: scores (B, K), K above every label, in float32 at least."""
+
+    def __init__(self, log_probs: Callable[[Tensor], Tensor], y: Tensor):
+        self.log_probs, self.y, self.broken = log_probs, y, torch.zeros((), dtype=torch.bool, device=y.device)
+        self.known = False
+
+    def __call__(self, x: Tensor) -> Tensor:
+        scores = check_logits(self.log_probs(x))
+        if not self.known:
+            if scores.dim() != 2 or len(scores) != len(x):
+                raise InputError(f"model: got scores of shape {tuple(scores.shape)}, expected ({len(x)}, K).")
+            check_labels(self.y, scores.shape[1])
+            self.known = True
+        self.broken = self.broken | scores.isnan().any()  # looked at once, at the end: no waiting for a GPU
+        return scores if scores.dtype == torch.float64 else scores.float()
+
+
+def _at_the_door(attack: Callable) -> Callable:
+    """Check what a caller hands over, once, and give back what he gave: the mechanism of all attacks."""
+
+    @wraps(attack)
+    def checked(log_probs, x: Tensor, y, *args, **options) -> Tensor:
+        check_pixels(x)
+        labels = check_labels(y, 2**62, len(x)).to(x.device)
+        with torch.inference_mode(False):  # in which nothing could be differentiated
+            given = x.detach().clone()
+            images = given if given.dtype == torch.float64 else given.float()
+            if len(images) == 0:
+                return given
+            scores = _Scores(_in_type(log_probs, images, given.dtype), labels)
+            found = attack(scores, images, labels, *args, **options).detach()
+            if bool(scores.broken):
+                raise WorkError("The network gave NaN for an attacked image: its loss cannot be followed.")
+            return found if found.dtype == given.dtype else _rounded_towards(given, found)
+
+    return checked
+
+
+def _in_type(log_probs, x: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """`log_probs` for float32 images; where the network takes only the caller's half precision, of these."""
+    if dtype == x.dtype:
+        return log_probs
+    try:
+        with torch.no_grad():
+            log_probs(x)
+        return log_probs
+    except RuntimeError:  # of weights in half precision
+        return lambda z: log_probs(z.to(dtype))
+
+
+def _rounded_towards(x: Tensor, found: Tensor) -> Tensor:
+    """The images `found` in the half precision of x, no pixel farther from x than it was, hence within ε still."""
+    rounded = found.to(x.dtype)
+    too_far = (rounded.double() - x.double()).abs() > (found.double() - x.double()).abs()
+    towards = (x > rounded).to(torch.int16) - (x < rounded).to(torch.int16)
+    # Numbers of [0, 1] are in the order of their bits, neighbours one apart.
+    return torch.where(too_far, (rounded.view(torch.int16) + towards).view(x.dtype), rounded)
+
+
+def _check(x: Tensor, epsilon: float | Tensor, steps: int, norm: str) -> None:
     check_choice("norm", norm, NORMS)
     if isinstance(epsilon, Tensor) and epsilon.shape != x.shape[:1]:
         raise InputError(f"epsilon: got shape {tuple(epsilon.shape)}, expected a number or ({len(x)},).")
     for value in epsilon.tolist() if isinstance(epsilon, Tensor) else (epsilon,):
         check_at_least("epsilon", value, 0)
     check_at_least("steps", steps, 1)
-    if y.shape != x.shape[:1]:
-        raise InputError(f"labels: got shape {tuple(y.shape)}, expected ({len(x)},).")
 
 
+@_at_the_door
 def pgd(
     log_probs: Callable[[Tensor], Tensor],
     x: Tensor,
@@ -146,7 +238,8 @@ def pgd(
     start: Tensor | None = None,
     restarts: int = 1,
     keep: str = "best",
-    gradient: Callable | None = None,
+    gradient: Callable[[Tensor, Tensor], Tensor] | None = None,
+    flat_spots: Tensor | None = None,
     generator: torch.Generator | list[torch.Generator] | None = None,
 ) -> Tensor:
     """Projected gradient ascent on the loss inside the ε-ball (Madry et al. 2018).
@@ -159,7 +252,9 @@ def pgd(
     is minimised. `keep="last"` returns the last iterate, as training does: it saves
     one pass in T + 1. `gradient(x, y)`, where given, replaces autograd: see `stein_gradients`.
     """
-    _check(x, y, epsilon, steps, norm)
+    _check(x, epsilon, steps, norm)
+    if step_size is not None:
+        check_positive("step_size", step_size)
     check_at_least("restarts", restarts, 1)
     check_choice("keep", keep, ("best", "last"))
     if keep == "last" and restarts > 1:
@@ -175,7 +270,7 @@ def pgd(
         iterate = project(x, first, epsilon, norm).detach()
         for t in range(steps + 1):
             if t < steps:
-                loss, slope = _loss_and_gradient(log_probs, iterate, y, objective, sign)
+                loss, slope = _loss_and_gradient(log_probs, iterate, y, objective, sign, gradient)
             elif keep == "last":
                 best = iterate
                 break
@@ -186,13 +281,12 @@ def pgd(
             best_loss = torch.where(better, loss, best_loss)
             best = torch.where(better.view(wide), iterate, best)
             if t < steps:
-                if gradient is not None:
-                    slope = sign * gradient(iterate, y)
-                move = _unit(slope) if norm == "l2" else slope.nan_to_num(0.0).sign()
+                move = _direction(slope, norm, restart * steps + t, flat_spots)
                 iterate = project(x, iterate - x + step * move, epsilon, norm)
     return _within(x, best, epsilon, norm)
 
 
+@_at_the_door
 def fgsm(
     log_probs: Callable[[Tensor], Tensor],
     x: Tensor,
@@ -208,12 +302,13 @@ def fgsm(
     The maximiser of the loss's linearisation, not of the loss. Unlike the iterative attacks
     it returns its one step even where the loss fell.
     """
-    _check(x, y, epsilon, 1, norm)
+    _check(x, epsilon, 1, norm)
     _, slope = _loss_and_gradient(log_probs, x, y, objective, -1.0 if targeted else 1.0)
     direction = slope.nan_to_num(0.0).sign() if norm == "linf" else _unit(slope)
     return _within(x, project(x, _each(epsilon, x) * direction, epsilon, norm), epsilon, norm)
 
 
+@_at_the_door
 def ddn(
     log_probs: Callable[[Tensor], Tensor],
     x: Tensor,
@@ -225,6 +320,7 @@ def ddn(
     gamma: float = 0.05,
     objective: Objective = cross_entropy,
     targeted: bool = False,
+    flat_spots: Tensor | None = None,
 ) -> Tensor:
     """Decoupled direction and norm (Rony et al. 2019): the *nearest* adversarial example, ℓ2.
 
@@ -236,7 +332,7 @@ def ddn(
     """
     box = max(float(x[0].numel()) ** 0.5, 1.0)  # no two images are farther apart
     epsilon = box if epsilon is None else epsilon
-    _check(x, y, epsilon, steps, "l2")
+    _check(x, epsilon, steps, "l2")
     check_at_least("initial_norm", initial_norm, 0)
     check_open_unit("gamma", gamma)
     sign = -1.0 if targeted else 1.0
@@ -251,7 +347,7 @@ def ddn(
         with torch.enable_grad():
             scores = log_probs(x_in)
             loss = sign * objective(scores, y)
-            (slope,) = torch.autograd.grad(loss.sum(), x_in)
+            slope = _slope(loss, x_in)
         loss = loss.detach()
         adversarial = (scores.argmax(1) == y) == targeted
         norm = _norm(iterate - x, "l2").flatten()
@@ -263,7 +359,7 @@ def ddn(
         found |= adversarial
         if t < steps:
             rate = 0.01 + 0.99 * (1 + torch.cos(torch.tensor(torch.pi * t / steps)).item()) / 2
-            delta = iterate - x + rate * _unit(slope)
+            delta = iterate - x + rate * _direction(slope, "l2", t, flat_spots)
             length = (length * torch.where(adversarial, 1 - gamma, 1 + gamma)).clamp_max(cap)
             delta = delta * (length.view(wide) / _norm(delta, "l2").clamp_min(1e-30))
             iterate = project(x, delta, cap, "l2").detach()

@@ -224,8 +224,8 @@ DATASETS: dict[str, Callable] = {
 }
 
 
-def check_images(images: Tensor, *, name: str = "images") -> Tensor:
-    """Return `images` if they are a finite floating-point tensor `(B, C, H, W)` in [0, 1], else raise `InputError`.
+def check_pixels(images: Tensor, *, name: str = "images") -> Tensor:
+    """Return `images` if they are a finite floating-point tensor (B, …) in [0, 1], else raise `InputError`.
 
     σ, ε and radii are in [0, 1] pixel units: images in 0 … 255 or [−1, 1] would
     be certified for another σ than the one asked for.
@@ -233,7 +233,7 @@ def check_images(images: Tensor, *, name: str = "images") -> Tensor:
     if not isinstance(images, Tensor):
         got = f"{type(images).__name__} of shape {images.shape}" if hasattr(images, "shape") else type(images).__name__
         raise InputError(f"{name}: got {got}, expected a float tensor (B, C, H, W) in [0, 1] (torch.as_tensor).")
-    if images.dim() != 4:
+    if images.dim() < 2:
         raise InputError(f"{name}: got shape {tuple(images.shape)}, expected (B, C, H, W).")
     if not images.is_floating_point():
         raise InputError(f"{name}: got {images.dtype}, expected floating-point numbers in [0, 1] (8 bits: x / 255).")
@@ -246,6 +246,13 @@ def check_images(images: Tensor, *, name: str = "images") -> Tensor:
         got = " to ".join(repr(edge).removesuffix(".0") for edge in (low, high))
         raise InputError(f"{name}: got pixels from {got}, expected [0, 1]{_other_units(low, high)}.")
     return images
+
+
+def check_images(images: Tensor, *, name: str = "images") -> Tensor:
+    """`check_pixels` of images `(B, C, H, W)`."""
+    if isinstance(images, Tensor) and images.dim() != 4:
+        raise InputError(f"{name}: got shape {tuple(images.shape)}, expected (B, C, H, W).")
+    return check_pixels(images, name=name)
 
 
 def _other_units(low: float, high: float) -> str:
@@ -279,6 +286,7 @@ def check_labels(labels, num_classes: int, size: int | None = None) -> Tensor:
         raise InputError(f"labels: got shape {tuple(given.shape)}, expected {wanted}.")
     if given.is_complex() or given.dtype == torch.bool:
         raise InputError(f"labels: got {given.dtype}, expected whole numbers.")
+    given = given.double() if given.is_floating_point() else given.long()
     wrong = ~((given >= 0) & (given < num_classes) & (given == given.floor() if given.is_floating_point() else True))
     if bool(wrong.any()):  # NaN is, too
         place = int(wrong.nonzero()[0])

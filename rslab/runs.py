@@ -316,12 +316,14 @@ def attack_dataset(
 
 
 def _attacked_rows(smoothed, network, attacked, data, settings: AttackSettings, share, device) -> Iterator[tuple]:
-    size = settings.batch or 1
+    size, flat = settings.batch or 1, 0
     for indices in (share.todo[start : start + size] for start in range(0, len(share.todo), size)):
         began = time.perf_counter()
         x, y = data.images[indices].to(device), data.labels[indices].to(device)
         generators = [generator_for("attack", settings.seed, index, device) for index in indices]
-        adversarial = attack_batch(attacked, x, y, settings, generators)
+        flat_spots = torch.zeros(len(x), dtype=torch.int64, device=device)
+        adversarial = attack_batch(attacked, x, y, settings, generators, flat_spots)
+        flat += int((flat_spots > 0).sum())
         if settings.sampler == "grid":
             adversarial = on_grid(x, adversarial)
         with torch.inference_mode():
@@ -339,15 +341,29 @@ def _attacked_rows(smoothed, network, attacked, data, settings: AttackSettings, 
             row = (index, label, predict, base, int(predict == label), took)
             share.append(row)
             yield row
+    if flat:
+        print(
+            f"Note: the gradient vanished for {flat} of {len(share.todo)} images at some step: "
+            "a random direction was taken there.",
+            file=sys.stderr,
+        )
 
 
-def attack_batch(model, x: Tensor, y: Tensor, settings: AttackSettings, generators: list[torch.Generator]) -> Tensor:
+def attack_batch(
+    model,
+    x: Tensor,
+    y: Tensor,
+    settings: AttackSettings,
+    generators: list[torch.Generator],
+    flat_spots: Tensor | None = None,
+) -> Tensor:
     """The attack that `settings` describe on images (B, C, H, W) with labels (B,), noise fixed for all steps.
 
     Each image has a generator of its own, so that what it suffers does not depend on its neighbours.
     """
     s = settings
-    shape = (s.samples, 1, *x.shape[1:])
+    copies = 0 if s.objective == "base" else s.samples
+    shape = (copies, 1, *x.shape[1:])
     noise = torch.cat([torch.randn(shape, device=x.device, generator=g) for g in generators], 1) * s.sigma
     log_probs = {
         "base": model,
@@ -363,7 +379,9 @@ def attack_batch(model, x: Tensor, y: Tensor, settings: AttackSettings, generato
     if s.attack == "fgsm":
         return attacks.fgsm(log_probs, x, y, s.epsilon, norm=s.norm, objective=objective, targeted=targeted)
     if s.attack == "ddn":
-        return attacks.ddn(log_probs, x, y, s.epsilon, steps=s.steps, objective=objective, targeted=targeted)
+        return attacks.ddn(
+            log_probs, x, y, s.epsilon, steps=s.steps, objective=objective, targeted=targeted, flat_spots=flat_spots
+        )
     return attacks.pgd(
         log_probs,
         x,
@@ -376,6 +394,7 @@ def attack_batch(model, x: Tensor, y: Tensor, settings: AttackSettings, generato
         targeted=targeted,
         restarts=s.restarts,
         gradient=attacks.stein_gradients(model, noise, s.sigma) if s.stein else None,
+        flat_spots=flat_spots,
         generator=generators,
     )
 
@@ -402,7 +421,9 @@ def _settled(settings, data: LabeledImages, device: str, log: Path, resume: bool
         check_fits("samples", settings.samples, pixels, device)
     check_fits("batch_size", min(size, settings.n), pixels, device)
     if isinstance(settings, AttackSettings):
-        return replace(settings, batch=settings.batch or max(1, size // settings.samples))
+        return replace(
+            settings, batch=settings.batch or max(1, size // (1 if settings.objective == "base" else settings.samples))
+        )
     return settings
 
 

@@ -1,5 +1,6 @@
 """Attacks against a half-space, closed forms, plain loops of the published algorithms, and hostile models."""
 
+import copy
 import math
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 
 from rslab import attacks
 from rslab.attacks import cross_entropy, ddn, fgsm, margin, pgd, project, stein_gradients
-from rslab.errors import InputError
+from rslab.errors import InputError, WorkError
 from rslab.smoothing import log_mean_probs
 from rslab.theory import Halfspace
 
@@ -242,7 +243,7 @@ MODELS = {
     "huge": lambda x: x.flatten(1)[:, :4] * 1e30,
     "tiny gradient": lambda x: x.flatten(1)[:, :4] * 1e-30,
     "NaN gradient": broken_gradient,
-    "NaN": lambda x: x.flatten(1)[:, :4] * math.nan,
+    "votes": lambda x: nn.functional.one_hot(x.flatten(1)[:, :4].argmax(1), 4),
 }
 ATTACKS = {
     "pgd": pgd,
@@ -272,7 +273,7 @@ def test_no_attack_leaves_the_ball_the_box_or_a_graph(model, attack):
             assert (distances(x, adversarial, norm) <= epsilon).all(), (norm, epsilon)
 
 
-def test_a_zero_gradient_gives_no_step():
+def test_a_constant_loss_leaves_the_images():
     x, y = uniform(4, 1, 3, 3), torch.zeros(4, dtype=torch.long)
     for attack in (pgd, fgsm, ddn):
         assert torch.equal(attack(MODELS["constant"], x, y, 0.5), x)
@@ -348,8 +349,123 @@ def test_stein_attacks_a_hard_classifier_that_has_no_gradient(halfspace):
 
     noise = normal(2000, *x.shape, seed=8) * 0.25
     gradient = stein_gradients(hard, noise, 0.25)
-    adversarial = pgd(lambda z: log_mean_probs(hard, z, noise) + 0 * z.sum(), x, y, 0.5, steps=5, gradient=gradient)
+    adversarial = pgd(lambda z: log_mean_probs(hard, z, noise), x, y, 0.5, steps=5, gradient=gradient)
     assert (classifier(adversarial).argmax(1) == 0).all()
+
+
+def test_a_given_gradient_is_the_only_one():
+    def no_graph(z):
+        assert not torch.is_grad_enabled()
+        return torch.stack((z.flatten(1).sum(1), torch.zeros(len(z))), 1)
+
+    x, y = torch.full((2, 1, 2, 2), 0.5), torch.zeros(2, dtype=torch.long)
+    found = pgd(no_graph, x, y, 0.2, steps=3, gradient=lambda z, y: -torch.ones_like(z))
+    assert torch.allclose(distances(x, found), torch.tensor(0.2).double()) and (found < x).all()
+
+
+# -- flat spots --------------------------------------------------------------------------
+
+
+def step_and_slope(z):
+    """Class 0 is sure, and flat, on a plateau of width 0.02 around 0.5; beyond it the scores fall."""
+    away = ((z.flatten(1) - 0.5).abs().amax(1) - 0.01).clamp_min(0.0)
+    return torch.stack((torch.full_like(away, 0.1), 4 * away), 1)
+
+
+@pytest.mark.parametrize("attack", [pgd, lambda *a, **k: pgd(*a, norm="linf", **k), ddn])
+def test_a_flat_spot_is_left_and_counted(attack):
+    x, y = torch.full((3, 1, 2, 2), 0.5), torch.zeros(3, dtype=torch.long)
+    x[2] = 0.45  # on the slope
+    flat_spots = torch.zeros(3, dtype=torch.int64)
+    found = attack(step_and_slope, x, y, 0.3, steps=20, flat_spots=flat_spots)
+    assert (step_and_slope(found).argmax(1) == 1).all()
+    assert flat_spots[0] >= 1 and flat_spots[2] == 0
+    alone = attack(step_and_slope, x[:1], y[:1], 0.3, steps=20)  # whatever its neighbours, whatever the caller drew
+    assert torch.allclose(found[:1], alone, atol=1e-5)
+    assert torch.equal(attack(step_and_slope, x, y, 0.0, steps=3), x)
+
+
+# -- the door ----------------------------------------------------------------------------
+
+DOOR = {"pgd": pgd, "pgd linf": lambda *a, **k: pgd(*a, norm="linf", **k), "fgsm": fgsm, "ddn": ddn}
+doors = pytest.mark.parametrize("attack", DOOR.values(), ids=DOOR)
+
+
+@doors
+@pytest.mark.parametrize(
+    "spoil, said",
+    [
+        (
+            lambda x: (x - 0.5) / 0.25,
+            r"^images: got pixels from .*expected \[0, 1\]: normalisation",
+        ),
+        (lambda x: x * 255, r"^images: got pixels from 0 to .*of 0 … 255"),
+        (lambda x: x * math.nan, "^images: got NaN"),
+        (lambda x: (x * 255).byte(), "^images: got torch.uint8"),
+        (lambda x: x.numpy(), "^images: got ndarray"),
+    ],
+)
+def test_images_of_other_units_are_refused_by_every_attack(attack, spoil, said):
+    x = uniform(4, 3, 2, 2)
+    x[0] = 0.0
+    with pytest.raises(InputError, match=said):
+        attack(linear, spoil(x), torch.zeros(4, dtype=torch.long), 0.1)
+
+
+@doors
+@pytest.mark.parametrize(
+    "labels", [[1, 2], torch.tensor([0, -1]), torch.tensor([0.5, 1.0]), torch.tensor([True, False])]
+)
+def test_labels_that_are_no_class_are_refused_by_every_attack(attack, labels):
+    with pytest.raises(InputError, match="^labels: got .*expected whole numbers"):
+        attack(linear, uniform(2, 3, 2, 2), labels, 0.1)
+
+
+@doors
+def test_whole_labels_of_any_kind_are_taken(attack):
+    x, y = uniform(2, 3, 2, 2), torch.tensor([0, 1])
+    for labels in ([0, 1], y.float(), y.to(torch.uint8), y.numpy()):
+        assert torch.equal(attack(linear, x, labels, 0.1), attack(linear, x, y, 0.1))
+
+
+@doors
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("own", [False, True])
+def test_half_precision_is_attacked_in_float32_and_comes_back_inside_the_ball(attack, dtype, own):
+    network, x, y = random_network(2, 16), uniform(5, 1, 4, 4).to(dtype), torch.arange(5) % 4
+    f = network if not own else copy.deepcopy(network).to(dtype)
+    found = attack(f, x, y, 0.3)
+    assert found.dtype == dtype and found.min() >= 0 and found.max() <= 1
+    norm = "linf" if attack in (fgsm, DOOR["pgd linf"]) else "l2"
+    assert (distances(x, found, norm) <= 0.3).all()
+    whole = attack(network, x.float(), y, 0.3)
+    assert (found.float() - whole).abs().max() < 0.02 if not own and attack is not ddn else found.ne(x).any()
+    assert cross_entropy(network(found.float()), y).mean() > cross_entropy(network(x.float()), y).mean()
+
+
+@doors
+def test_results_hold_no_graph_of_images_that_want_a_gradient(attack):
+    network, x, y = random_network(2, 16), uniform(5, 1, 4, 4), torch.arange(5) % 4
+    found = attack(network, x.clone().requires_grad_(), y, 0.3)
+    assert not found.requires_grad and torch.equal(found, attack(network, x, y, 0.3))
+
+
+@doors
+def test_attacks_run_under_inference_mode_and_on_empty_batches(attack):
+    network, x, y = random_network(2, 16), uniform(5, 1, 4, 4), torch.arange(5) % 4
+    with torch.inference_mode():
+        assert torch.equal(attack(network, x, y, 0.3), attack(network, x, y, 0.3))
+    assert attack(network, x[:0], y[:0], 0.3).shape == (0, 1, 4, 4)
+
+
+@doors
+def test_a_network_of_nan_or_of_no_logits_is_refused(attack):
+    x, y = uniform(2, 1, 2, 2), torch.zeros(2, dtype=torch.long)
+    with pytest.raises(WorkError, match="NaN"):
+        attack(lambda z: z.flatten(1) * math.nan, x, y, 0.1)
+    for wrapped, cure in ((lambda z: (z.flatten(1), 1), r"f\(x\)\[0\]"), (lambda z: {"out": z}, r"f\(x\)\['out'\]")):
+        with pytest.raises(InputError, match=cure):
+            attack(wrapped, x, y, 0.1)
 
 
 # -- bad input ---------------------------------------------------------------------------
