@@ -167,7 +167,7 @@ WRAPPERS += (InPrecision,)
 # -- the same function ----------------------------------------------------------------------
 
 # Of the range of the logits, by which two ways to compute them may differ: sums in another order, in so many bits.
-ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 0.1}
+ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
 
 
 def difference(ours: Tensor, theirs: Tensor) -> float:
@@ -196,11 +196,16 @@ def evaluating(model) -> Iterator[None]:
             module.training = training
 
 
+def own_type(f) -> torch.dtype:
+    """The type of images that f takes: that of its weights, float32 where it has none."""
+    weights = (p.dtype for p in f.parameters() if p.is_floating_point()) if isinstance(f, nn.Module) else iter(())
+    return next(weights, torch.float32)
+
+
 def logits_of(f, x: Tensor) -> Tensor:
-    """f(x) in eval mode, in the type of f's own weights, as float32 logits (B, K)."""
-    weights = next((p for p in f.parameters() if p.is_floating_point()), x) if isinstance(f, nn.Module) else x
+    """f(x) in eval mode, computed in the type of f's own weights, as float32 logits (B, K)."""
     with evaluating(f):
-        return check_logits(f(x.to(weights.dtype))).float()
+        return check_logits(f(x.to(own_type(f)))).float()
 
 
 class Function(nn.Module):
@@ -245,8 +250,8 @@ def check_function(f, x: Tensor, num_classes: int) -> None:
     generator = torch.Generator().manual_seed(0)  # nothing of the caller's
     copy_of_x = x.detach().float() + torch.randn(1, *x.shape, generator=generator).to(x.device) / 8
     probe = torch.cat((copy_of_x, torch.rand(3, *x.shape, generator=generator).to(x.device)))
-    with torch.inference_mode(), evaluating(f):
-        first, second, alone = (check_logits(f(batch)).float() for batch in (probe, probe, probe[:1]))
+    with torch.inference_mode():
+        first, second, alone = (logits_of(f, batch) for batch in (probe, probe, probe[:1]))
     if first.shape != (len(probe), num_classes) or first.isnan().any():
         return  # the votes will say so
     if not (off := difference(second, first)) <= 1e-5:
@@ -254,7 +259,7 @@ def check_function(f, x: Tensor, num_classes: int) -> None:
             f"base classifier: got two answers to one batch, {off:.2g} of their range apart, expected a function: "
             "no dropout, no noise of its own."
         )
-    if not (off := difference(alone, first[:1])) <= ROUNDING[getattr(f, "dtype", torch.float32)]:
+    if not (off := difference(alone, first[:1])) <= ROUNDING.get(getattr(f, "dtype", own_type(f)), 1e-3):
         raise InputError(
             f"base classifier: got logits of an image that depend on its neighbours in the batch, by {off:.2g} of "
             "their range, expected a function of the image alone: no statistics of the batch."

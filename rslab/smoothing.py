@@ -16,7 +16,7 @@ from torch import Tensor
 from rslab import bounds
 from rslab.data import check_image
 from rslab.errors import InputError, WorkError, check_at_least, check_choice, check_open_unit, check_positive
-from rslab.inference import check_function, check_logits, evaluating
+from rslab.inference import check_function, check_logits, evaluating, own_type
 from rslab.sampling import SAMPLERS, SLACK, noisy_copies
 from rslab.sequential import SequentialPlan, SequentialTest
 
@@ -210,9 +210,10 @@ class SmoothedClassifier:
         sums = torch.zeros(2, self.num_classes, dtype=torch.float64, device=x.device)
         broken = torch.zeros(1, dtype=torch.float64, device=x.device)
         batch_size = self.batch_size or default_batch_size(x.shape, x.device.type)
+        dtype = own_type(self.base_classifier)
         for start in range(0, n, batch_size):
             size = min(batch_size, n - start)
-            logits = check_logits(self.base_classifier(draw(size, generator)))  # (size, C, H, W) → (size, K)
+            logits = check_logits(self.base_classifier(draw(size, generator).to(dtype)))  # (size, C, H, W) → (size, K)
             if logits.shape != (size, self.num_classes):
                 raise InputError(
                     f"base classifier: got logits of shape {tuple(logits.shape)}, "

@@ -1,0 +1,372 @@
+"""A certificate is about the network that was given: networks of every odd kind, certified as themselves or refused."""
+
+import functools
+import itertools
+import warnings
+
+import pytest
+import torch
+from helpers import normal, uniform
+from torch import nn
+from torch.nn.utils import parametrizations, prune
+
+from rslab.data import LabeledImages
+from rslab.errors import InputError, WorkError
+from rslab.inference import InferenceNetwork, InPrecision, logits_of
+from rslab.models import ARCHITECTURES, STATISTICS, Normalize, build_model
+from rslab.runs import AttackSettings, CertifySettings, attack_dataset, certify_dataset
+from rslab.smoothing import SmoothedClassifier
+
+K, SHAPE = 5, (1, 6, 6)
+
+
+def used(model: nn.Module) -> nn.Module:
+    """The model with weights and statistics that are not those of the start, in eval mode."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
+                module.running_mean.copy_(torch.randn(module.num_features, generator=generator))
+                module.running_var.copy_(0.2 + torch.rand(module.num_features, generator=generator))
+    return model.eval()
+
+
+def conv(inputs: int = 1, outputs: int = 4) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1)
+
+
+def net(*layers: nn.Module) -> nn.Sequential:
+    """A network with `layers` from one channel to four inside."""
+    return used(nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, K)))
+
+
+def plain() -> nn.Sequential:
+    return net(conv(), nn.BatchNorm2d(4))
+
+
+class Forward(nn.Module):
+    """A module with the parts and the `forward` that are given."""
+
+    def __init__(self, forward, **parts):
+        super().__init__()
+        self.run = forward
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, x):
+        return self.run(self, x)
+
+
+def odd(forward, **parts) -> nn.Module:
+    return used(Forward(forward, head=nn.Sequential(nn.Flatten(), nn.Linear(4 * 36, K)), **parts))
+
+
+def hooked(place: str, kind: str) -> nn.Module:
+    model = plain()
+    module = {"root": model, "conv": model[0], "norm": model[1]}[place]
+    if kind == "forward":
+        module.register_forward_hook(lambda module, inputs, output: output.flip(1))
+    elif kind == "pre":
+        module.register_forward_pre_hook(lambda module, inputs: (2 * inputs[0] - 1,))
+    elif kind == "kwargs":
+        module.register_forward_pre_hook(lambda module, args, kwargs: ((args[0] / 2,), kwargs), with_kwargs=True)
+    elif kind == "always":
+        module.register_forward_hook(lambda module, inputs, output: output + 1.0, always_call=True)
+    return model
+
+
+class Permuting(nn.Module):
+    """A wrapper of somebody's own, with an attribute called `module`."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, x):
+        return self.module(x).roll(1, 1)
+
+
+def counting() -> nn.Module:
+    def forward(self, x):
+        self.calls.add_(1)
+        return self.head(self.norm(self.conv(x)))
+
+    model = odd(forward, conv=conv(), norm=nn.BatchNorm2d(4))
+    model.register_buffer("calls", torch.zeros(()))
+    return model
+
+
+def uncopyable() -> nn.Module:
+    model = plain()
+    model.handle = (step for step in range(3))  # a generator is not to be copied
+    return model
+
+
+def own_forward() -> nn.Module:
+    model = plain()
+    model[1].forward = lambda x: x.flip(1)  # of the instance, where folding would take the class's
+    return model
+
+
+def old_style(function) -> nn.Module:
+    model = plain()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        function(model[0])
+    return model
+
+
+def jit(compile):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return compile(plain())
+
+
+def quantised() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.ao.quantization.quantize_dynamic(plain(), {nn.Linear}, dtype=torch.qint8)
+
+
+def train_mode() -> nn.Module:
+    return net(conv(), nn.BatchNorm2d(4), nn.Dropout(0.5)).train()
+
+
+def frozen_in_train_mode() -> nn.Module:
+    model = net(conv(), nn.BatchNorm2d(4), conv(4), nn.BatchNorm2d(4)).train()
+    model[1].eval()
+    return model
+
+
+def averaged() -> nn.Module:
+    average = torch.optim.swa_utils.AveragedModel(plain(), use_buffers=True)
+    average.update_parameters(plain())
+    return average.eval()
+
+
+def norm_read_elsewhere() -> nn.Module:
+    return odd(
+        lambda self, x: self.head(self.norm(self.conv(x)) * self.norm.weight.sum()), conv=conv(), norm=nn.BatchNorm2d(4)
+    )
+
+
+def functional() -> nn.Module:
+    def forward(self, x):
+        out = nn.functional.conv2d(x, self.conv.weight, self.conv.bias, padding=1)
+        return self.head(nn.functional.batch_norm(out, self.norm.running_mean, self.norm.running_var))
+
+    return odd(forward, conv=conv(), norm=nn.BatchNorm2d(4))
+
+
+def two_uses(self, x):
+    return self.head(self.one(self.conv(x)) + self.two(self.conv(x)))
+
+
+def recurrent(self, x):
+    out = self.start(x)
+    for norm in self.norms:
+        out = torch.relu(norm(self.conv(out)))
+    return self.head(out)
+
+
+def tied() -> nn.Module:
+    model = net(conv(4 // 4), nn.BatchNorm2d(4), conv(4), nn.BatchNorm2d(4), nn.ReLU(), conv(4), nn.BatchNorm2d(4))
+    model[5].weight = model[2].weight
+    return model
+
+
+def normalised(hook: bool = False) -> nn.Module:
+    model = nn.Sequential(Normalize((0.3,), (0.2,)), plain())
+    if hook:
+        model.register_forward_hook(lambda module, inputs, output: -output)
+    return model
+
+
+CERTIFIED = {
+    "plain": plain,
+    "one convolution under two batch norms": lambda: odd(
+        two_uses, conv=conv(), one=nn.BatchNorm2d(4), two=nn.BatchNorm2d(4)
+    ),
+    "one convolution again and again": lambda: odd(
+        recurrent, start=conv(), conv=conv(4), norms=nn.ModuleList(nn.BatchNorm2d(4) for _ in range(3))
+    ),
+    "one batch norm after two convolutions": lambda: odd(
+        lambda self, x: self.head(self.norm(self.one(x)) + self.norm(self.two(x))),
+        one=conv(), two=conv(), norm=nn.BatchNorm2d(4),
+    ),
+    "a convolution that is also read before its batch norm": lambda: odd(
+        lambda self, x: self.head((lambda out: self.norm(out) + out)(self.conv(x))), conv=conv(), norm=nn.BatchNorm2d(4)
+    ),
+    "two convolutions with one weight": tied,
+    "one module under two names": lambda: odd(
+        lambda self, x: self.head(self.norm(self.one(x)) + self.two(x)),
+        norm=nn.BatchNorm2d(4), **dict.fromkeys(("one", "two"), conv()),
+    ),
+    "functional": functional,
+    "a batch norm whose weight is read": norm_read_elsewhere,
+    "batch norm first": lambda: net(nn.BatchNorm2d(1), conv()),
+    "batch norm after a ReLU": lambda: net(conv(), nn.ReLU(), nn.BatchNorm2d(4)),
+    "batch norm without weights": lambda: net(conv(), nn.BatchNorm2d(4, affine=False)),
+    "group norm": lambda: net(conv(), nn.GroupNorm(2, 4)),
+    "layer norm": lambda: net(conv(), nn.LayerNorm((4, 6, 6))),
+    "instance norm": lambda: net(conv(), nn.InstanceNorm2d(4, affine=True)),
+    "instance norm with statistics": lambda: net(conv(), nn.InstanceNorm2d(4, track_running_stats=True)),
+    "a view of its own": lambda: odd(lambda self, x: self.head(self.conv(x).reshape(len(x), -1)), conv=conv()),
+    "strides": lambda: odd(lambda self, x: self.head(self.conv(x).contiguous().view(len(x), -1)), conv=conv()),
+    "branches": lambda: odd(
+        lambda self, x: self.head(self.norm(self.conv(x))) if len(x) >= 0 else x, conv=conv(), norm=nn.BatchNorm2d(4)
+    ),
+    "a counter in forward": counting,
+    "a forward of the instance": own_forward,
+    "not to be copied": uncopyable,
+    "a wrapper with a module": lambda: Permuting(plain()),
+    "DataParallel": lambda: nn.DataParallel(plain()),
+    "a precision": lambda: InPrecision(plain(), "float32"),
+    "an average of weights": averaged,
+    "normalised": normalised,
+    "normalised, and hooked": lambda: normalised(hook=True),
+    "train mode": train_mode,
+    "frozen in train mode": frozen_in_train_mode,
+    "weight norm, old": lambda: old_style(nn.utils.weight_norm),
+    "spectral norm, old": lambda: old_style(nn.utils.spectral_norm),
+    "weight norm": lambda: net(parametrizations.weight_norm(conv()), nn.BatchNorm2d(4)),
+    "spectral norm": lambda: net(parametrizations.spectral_norm(conv()), nn.BatchNorm2d(4)),
+    "pruned": lambda: net(prune.l1_unstructured(conv(), "weight", 0.5), nn.BatchNorm2d(4)),
+    "traced": lambda: jit(lambda model: torch.jit.trace(model, torch.zeros(2, *SHAPE))),
+    "scripted": lambda: jit(torch.jit.script),
+    "a graph": lambda: torch.fx.symbolic_trace(plain()),
+    "half precision": lambda: plain().half(),
+    "bfloat16": lambda: plain().bfloat16(),
+    "double": lambda: plain().double(),
+    "a function": lambda: plain().forward,
+    "a lambda": lambda: (lambda f: lambda x: 3 * f(x))(plain()),
+    "a partial": lambda: functools.partial(plain().forward),
+    "votes": lambda: (lambda f: lambda x: nn.functional.one_hot(f(x).argmax(1), K).float())(plain()),
+    **{
+        f"{kind} hook of the {place}": functools.partial(hooked, place, kind)
+        for place, kind in itertools.product(("root", "conv", "norm"), ("forward", "pre", "kwargs", "always"))
+    },
+}  # fmt: skip
+REFUSED = {
+    "dropout left on": (
+        lambda: odd(lambda self, x: self.head(nn.functional.dropout(self.conv(x), 0.3, training=True)), conv=conv()),
+        "two answers to one batch",
+    ),
+    "noise of its own": (
+        lambda: odd(lambda self, x: self.head(self.conv(x + 0.01 * torch.randn_like(x))), conv=conv()),
+        "two answers to one batch",
+    ),
+    "the mean of the batch": (
+        lambda: odd(lambda self, x: self.head(self.conv(x - x.mean(0))), conv=conv()), "depend on its neighbours"
+    ),
+    "batch norm without statistics": (
+        lambda: net(conv(), nn.BatchNorm2d(4, track_running_stats=False)), "depend on its neighbours"
+    ),
+    "attention over the batch": (
+        lambda: odd(lambda self, x: self.head(self.conv(x)).softmax(0), conv=conv()), "depend on its neighbours"
+    ),
+    "quantised by the range of the batch": (quantised, "depend on its neighbours"),
+    "a tuple": (lambda: odd(lambda self, x: (self.head(self.conv(x)), x), conv=conv()), r"got tuple .*f\(x\)\[0\]"),
+    "a dict": (lambda: odd(lambda self, x: {"out": self.head(self.conv(x))}, conv=conv()), r"got dict .*\['out'\]"),
+    "an object": (
+        lambda: odd(lambda self, x: type("Output", (), {"logits": x})(), conv=conv()), r"got Output .*f\(x\)\.logits"
+    ),
+    "NaN": (lambda: odd(lambda self, x: self.head(self.conv(x)) * torch.nan, conv=conv()), "NaN"),
+    "other classes": (lambda: odd(lambda self, x: self.head(self.conv(x))[:, :3], conv=conv()), "3"),
+}  # fmt: skip
+SETTINGS = CertifySettings(sigma=0.25, n0=10, n=60, alpha=0.1, batch_size=30, precision="float32")
+
+
+@pytest.fixture(scope="module")
+def data() -> LabeledImages:
+    return LabeledImages("odd", uniform(2, *SHAPE), torch.tensor([0, 1]), tuple("abcde"), "0")
+
+
+def state(model):
+    """What a caller would miss if it were not given back as it came."""
+    if not isinstance(model, nn.Module):
+        return []
+    modes = [module.training for module in model.modules()]
+    tensors = [t.clone() for name, t in model.state_dict().items() if isinstance(t, torch.Tensor) and name != "calls"]
+    return [modes, [p.requires_grad for p in model.parameters()], tensors]
+
+
+def same(one, two) -> bool:
+    return len(one) == len(two) and all(
+        torch.equal(a, b) if isinstance(a, torch.Tensor) else same(a, b) if isinstance(a, list) else a == b
+        for a, b in zip(one, two, strict=True)
+    )
+
+
+def counted(model, image, seed: int) -> list[int]:
+    """The votes of the original, in eval mode, on the noise of `SmoothedClassifier` with this seed."""
+    generator = torch.Generator().manual_seed(seed)
+    votes = torch.zeros(K, dtype=torch.int64)
+    with torch.inference_mode():
+        for _ in range(2):
+            noisy = image + 0.25 * torch.randn(30, *SHAPE, generator=generator)
+            votes += torch.bincount(logits_of(model, noisy).argmax(1), minlength=K)
+    return votes.tolist()
+
+
+@pytest.mark.parametrize("name", CERTIFIED)
+def test_votes_are_those_of_the_network_that_was_given(name, data):
+    """A vote in sixty may fall the other way: the fast copy is rounded otherwise."""
+    model = CERTIFIED[name]()
+    before, expected = state(model), counted(model, data.images[0], 7)
+    for f in (model, InferenceNetwork(model)) if isinstance(model, nn.Module) else (model,):
+        smoothed = SmoothedClassifier(f, K, 0.25, 30)
+        votes = smoothed.sample_under_noise(data.images[0], 60, generator=torch.Generator().manual_seed(7)).tolist()
+        assert sum(abs(a - b) for a, b in zip(votes, expected, strict=True)) <= 2
+    assert same(state(model), before)
+
+
+@pytest.mark.parametrize("name", CERTIFIED)
+def test_logs_are_about_the_network_that_was_given(name, data, tmp_path):
+    model = CERTIFIED[name]()
+    before = state(model)
+    rows = list(certify_dataset(model, data, SETTINGS, tmp_path / "log.tsv"))
+    attacked = AttackSettings(sigma=0.25, epsilon=0.1, steps=2, samples=2, n=50, batch_size=30, precision="float32")
+    assert len(list(attack_dataset(model, data, attacked, tmp_path / "attack.tsv"))) == 2
+    assert same(state(model), before)
+    f = model if isinstance(model, nn.Module) else None
+    for index, row in enumerate(rows):
+        x = data.images[index] + 0.25 * normal(3000, *SHAPE, seed=5)
+        with torch.inference_mode():
+            logits = logits_of(f, x) if f is not None else model(x)
+        share = float((logits.argmax(1) == row[2]).float().mean()) if row[2] >= 0 else 1.0
+        assert share > 0.5  # a radius above 0 is of a class that the original's votes prefer
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_function_of_an_image_is_refused(name, data, tmp_path):
+    build, said = REFUSED[name]
+    model = build().train()
+    before = state(model)
+    with pytest.raises((InputError, WorkError), match=said) as error:
+        SmoothedClassifier(model, K, 0.25, 30).certify(data.images[0], 10, 60, 0.1)
+    assert str(error.value).count("\n") == 0
+    with pytest.raises((InputError, WorkError), match=said):
+        list(certify_dataset(model, data, SETTINGS, tmp_path / "log.tsv"))
+    for sigma, objective in ((0.25, "smoothadv"), (0.0, "base")):
+        settings = AttackSettings(sigma=sigma, objective=objective, steps=1, samples=2, n=50, precision="float32")
+        with pytest.raises((InputError, WorkError), match=said):
+            list(attack_dataset(model, data, settings, tmp_path / f"attack-{sigma}.tsv"))
+    assert same(state(model), before)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_every_shipped_architecture_takes_the_fast_copy(arch, capsys):
+    dataset = "imagenet" if arch == "resnet50" else "cifar10"
+    model = used(build_model(arch, dataset, 10))
+    for parameter in model.parameters():
+        parameter.data.mul_(0.1)
+    size = 64 if arch == "resnet50" else 32
+    x = uniform(2, len(STATISTICS[dataset][0]), size, size)
+    network = InferenceNetwork(model)
+    with torch.no_grad():
+        assert network(x).shape == (2, 10) and network.copied
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    assert capsys.readouterr().err == ""
