@@ -197,7 +197,9 @@ def evaluating(model) -> Iterator[None]:
 
 
 def own_type(f) -> torch.dtype:
-    """The type of images that f takes: that of its weights, float32 where it has none."""
+    """The type of images that f takes: what it says, that of its weights, float32 where it has none."""
+    if isinstance(f, InferenceNetwork | CompiledNetwork | InPrecision):
+        return torch.float32
     weights = (p.dtype for p in f.parameters() if p.is_floating_point()) if isinstance(f, nn.Module) else iter(())
     return next(weights, torch.float32)
 
