@@ -1,7 +1,9 @@
 """Every choice that makes a training run, with its default, in one place."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from numbers import Integral
+from typing import Any
 
 from rslab.devices import PRECISIONS
 from rslab.errors import InputError, check_at_least, check_choice, check_positive, check_seed
@@ -25,6 +27,54 @@ ATTACKS = ("pgd", "ddn", "fgsm")
 OUTER_LOSSES = ("mean-ce", "log-mean")
 SCHEDULES = ("one-cycle", "step")
 
+# Which options an option's value leaves without use: {decider: {option: the decider's values that use it}}.
+UsedBy = Mapping[str, Mapping[str, tuple]]
+USED_BY: UsedBy = {
+    "method": {
+        **dict.fromkeys(("attack", "norm", "epsilon", "steps", "step_size", "random_start", "warmup"), ATTACKING),
+        "samples": NOISY,
+        "outer": ("smoothadv",),
+        "consistency": ("consistency",),
+        "confidence": ("consistency",),
+        "clean": ("adversarial", "combine1"),
+    },
+    "attack": {"steps": ("pgd", "ddn"), "step_size": ("pgd",), "random_start": ("pgd",)},
+}
+
+
+def unused_options(cls, values: Mapping[str, Any], used_by: UsedBy) -> dict[str, str]:
+    """The options among `values` that would do nothing, other than defaults of the dataclass: {option: why}."""
+    defaults = {field.name: field.default for field in fields(cls)}
+    unused = {}
+    for decider, options in used_by.items():
+        chosen = values.get(decider, defaults[decider])
+        for name, users in options.items():
+            if name in values and values[name] != defaults[name] and chosen not in users:
+                unused.setdefault(name, f"{decider} {chosen!r}, expected {decider} {_either(users)}: it does nothing")
+    return unused
+
+
+def _either(choices: tuple) -> str:
+    """ "'a', 'b' or 'c'"."""
+    return " or ".join(filter(None, (", ".join(map(repr, choices[:-1])), repr(choices[-1]))))
+
+
+def check_options(options, used_by: UsedBy) -> None:
+    """`InputError` for an option of a dataclass of options that does nothing."""
+    for name, why in unused_options(type(options), vars(options), used_by).items():
+        raise InputError(f"{name}: got {getattr(options, name)!r} with {why}.")
+
+
+def check_whole_numbers(options) -> None:
+    """`InputError` for a fraction, or True, where a dataclass of options counts, and for a number where it asks."""
+    for field in fields(options):
+        value, kinds = getattr(options, field.name), _annotation(field.type).split(" | ")
+        if "int" in kinds and not (value is None and "None" in kinds):
+            if isinstance(value, bool) or not isinstance(value, Integral):
+                raise InputError(f"{field.name}: got {value!r}, expected a whole number.")
+        if kinds == ["bool"] and not isinstance(value, bool):
+            raise InputError(f"{field.name}: got {value!r}, expected True or False.")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -43,11 +93,11 @@ class TrainConfig:
     step_size: float | None = None  # of PGD; None: 2.5 ε / T
     random_start: bool = False  # PGD starts at a random point of the ball
     samples: int = 1  # m, noisy copies an image, shared by attack and update
-    warmup: int = 10  # epochs over which ε grows linearly from ε/warmup to ε; at most all of the run's
+    warmup: int = 10  # epochs over which ε grows linearly from ε/warmup to ε; at most all of the run
     outer: str = "mean-ce"  # smoothadv's loss: mean-ce as published code, log-mean as the paper's formula
     consistency: float = 10.0  # λ of consistency: weight of KL(mean prediction ‖ each copy's)
     confidence: float = 0.5  # η of consistency: weight of the mean prediction's entropy
-    clean: float = 0.0  # adversarial only: share of the loss on clean images (mixed batches)
+    clean: float = 0.0  # adversarial and combine1: share of the loss on clean images (mixed batches)
     # the optimiser: SGD with Nesterov momentum; a step is one batch with all its noisy copies
     epochs: int = 30
     batch_size: int = 128
@@ -66,6 +116,7 @@ class TrainConfig:
     pool_weight: float = 1.0  # weight of a pool image's loss
 
     def __post_init__(self):
+        check_whole_numbers(self)
         check_choice("method", self.method, METHODS)
         check_choice("attack", self.attack, ATTACKS)
         check_choice("norm", self.norm, ("l2", "linf"))
@@ -82,6 +133,8 @@ class TrainConfig:
             raise InputError(f"samples: got {self.samples} with method 'consistency', expected 2 or more to compare.")
         for name in ("warmup", "momentum", "weight_decay", "pool_weight", "consistency", "confidence"):
             check_at_least(name, getattr(self, name), 0)
+        if self.momentum >= 1:
+            raise InputError(f"momentum: got {self.momentum}, expected a share from 0 to below 1.")
         check_seed(self.seed)
         check_positive("lr", self.lr)
         if self.step_size is not None:
@@ -99,6 +152,17 @@ class TrainConfig:
             )
         if self.unlabelled == "hidden" and self.labels is None:
             raise InputError("unlabelled: got 'hidden' without labels, expected labels to say how many keep theirs.")
+        if self.unlabelled is None and self.pool_weight != 1:
+            raise InputError(f"pool_weight: got {self.pool_weight} without unlabelled, expected a pool to weigh.")
+        check_options(self, USED_BY)
+
+    @classmethod
+    def without_use(cls, values: Mapping[str, Any]) -> set[str]:
+        """The options among `values` that the others leave without use; defaults are always fine."""
+        unused = set(unused_options(cls, values, USED_BY))
+        if values.get("unlabelled") is None and "pool_weight" in values:
+            unused.add("pool_weight")
+        return unused
 
     def with_runs(self, rename: Callable[[str], str]) -> "TrainConfig":
         """The same with the other runs that it builds on, `pretrained` and `pseudo_labels`, renamed."""
@@ -114,7 +178,8 @@ class TrainConfig:
         """The configuration in `values`; an unknown key or a value of another type is refused.
 
         An option that is not there was not yet known when the run was made: its default
-        is what the run did. What the network is must be said.
+        is what the run did. One that did nothing, as old runs may have, is set to its
+        default. What the network is must be said.
         """
         if not isinstance(values, dict):
             raise InputError(f"{source}: got {type(values).__name__}, expected an object of training options.")
@@ -126,7 +191,7 @@ class TrainConfig:
                 raise InputError(f"{source}: got {key} = {value!r}, expected {_annotation(known[key].type)}.")
         if missing := {"dataset", "arch", "normalization", "method", "sigma"} - values.keys():
             raise InputError(f"{source}: got no {min(missing)!r}, expected the options of a training run.")
-        return cls(**values)
+        return cls(**{key: value for key, value in values.items() if key not in cls.without_use(values)})
 
 
 _TYPES: dict[str, tuple[type, ...]] = {

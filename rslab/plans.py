@@ -6,7 +6,7 @@
 
 A line names a run and its options (those of `TrainConfig`; with `certify.` before
 them those of `CertifySettings`). A line that begins with `defaults` holds for the
-lines below it. `pretrained` and `pseudo_labels` may name a run of an earlier line. Runs
+lines below it, where their method uses the option. `pretrained` and `pseudo_labels` may name a run of an earlier line. Runs
 of a method without noise are trained only. Every stage that is complete is skipped,
 every other one resumed.
 """
@@ -63,7 +63,10 @@ def read_plan(path: Path) -> list[PlannedRun]:
             raise InputError(f"{where}: got run name {words[0]!r}, expected a new one of letters, digits, . _ + and -.")
         merged = defaults | options
         try:
-            config = TrainConfig(**_typed(TrainConfig, merged, "", where))
+            training = _typed(TrainConfig, merged, "", where)
+            # a default is for the lines that have a use for it; what a line itself says must do something
+            dropped = TrainConfig.without_use(training) - options.keys()
+            config = TrainConfig(**{key: value for key, value in training.items() if key not in dropped})
             certify = _typed(CertifySettings, merged, "certify.", where)
             runs.append(PlannedRun(words[0], config, CertifySettings(**({"sigma": config.sigma} | certify))))
         except InputError as error:

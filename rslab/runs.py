@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from rslab import attacks, records
 from rslab.bounds import BOUNDS
-from rslab.config import NOISY
+from rslab.config import NOISY, UsedBy, check_options, check_whole_numbers
 from rslab.data import DATASETS, LabeledImages, beyond_the_cube, check_labels, load_dataset
 from rslab.devices import PRECISIONS, check_fits, choose_precision
 from rslab.errors import (
@@ -70,6 +70,7 @@ class CertifySettings:
     compile: bool = False  # the network by torch.compile: seconds at first, faster after
 
     def __post_init__(self):
+        check_whole_numbers(self)
         check_positive("sigma", self.sigma)
         check_open_unit("alpha", self.alpha)
         check_choice("bound", self.bound, (*BOUNDS, "sequential"))
@@ -92,6 +93,12 @@ class CertifySettings:
         if self.radii is None:
             return SequentialPlan.within_reach(self.sigma, RADII, *rest)
         return SequentialPlan(self.sigma, parse_radii(self.radii), *rest)
+
+
+ATTACK_USED_BY: UsedBy = {
+    "attack": {"steps": ("pgd", "ddn"), "step_size": ("pgd",)},
+    "objective": {"samples": ("smoothadv", "naive")},
+}
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,7 @@ class AttackSettings:
     batch: int | None = None  # images attacked at a time (default: by size, m and device); changes rounding only
 
     def __post_init__(self):
+        check_whole_numbers(self)
         check_at_least("sigma", self.sigma, 0)
         check_choice("sampler", self.sampler, SAMPLERS)
         check_choice("precision", self.precision, PRECISIONS)
@@ -151,6 +159,7 @@ class AttackSettings:
         if self.target is not None:
             check_at_least("target", self.target, 0)
         check_seed(self.seed)
+        check_options(self, ATTACK_USED_BY)
 
 
 def _check_optional_counts(settings: CertifySettings | AttackSettings) -> None:

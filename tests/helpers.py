@@ -2,6 +2,7 @@
 
 import torch
 
+from rslab.config import TrainConfig
 from rslab.data import LabeledImages
 
 
@@ -18,3 +19,8 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 def uniform(*shape: int, seed: int = 0) -> torch.Tensor:
     """Numbers in [0, 1), as pixels are."""
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def training_options(**options) -> TrainConfig:
+    """The configuration of these options, less those that its method does not use: for one set of many methods."""
+    return TrainConfig(**{name: options[name] for name in options.keys() - TrainConfig.without_use(options)})

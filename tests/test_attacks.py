@@ -413,9 +413,7 @@ def test_images_of_other_units_are_refused_by_every_attack(attack, spoil, said):
 
 
 @doors
-@pytest.mark.parametrize(
-    "labels", [[1, 2], torch.tensor([0, -1]), torch.tensor([0.5, 1.0]), torch.tensor([True, False])]
-)
+@pytest.mark.parametrize("labels", [[1, 3], torch.tensor([0, -1]), torch.tensor([0.5, 1.0]), [True, False]])
 def test_labels_that_are_no_class_are_refused_by_every_attack(attack, labels):
     with pytest.raises(InputError, match="^labels: got .*expected whole numbers"):
         attack(linear, uniform(2, 3, 2, 2), labels, 0.1)

@@ -9,6 +9,78 @@ from rslab import errors
 from rslab.config import ATTACKING, METHODS, NOISY, TrainConfig
 from rslab.errors import InputError
 from rslab.losses import LOSSES
+from rslab.runs import AttackSettings
+
+UNUSED = [
+    ({"method": "gaussian", "epsilon": 1.0}, "epsilon"),
+    ({"method": "gaussian", "attack": "fgsm"}, "attack"),
+    ({"method": "standard", "samples": 4}, "samples"),
+    ({"method": "adversarial", "samples": 4}, "samples"),
+    ({"method": "standard", "warmup": 0}, "warmup"),
+    ({"method": "consistency", "samples": 2, "norm": "linf"}, "norm"),
+    ({"method": "combine2", "outer": "log-mean"}, "outer"),
+    ({"method": "smoothadv", "consistency": 5.0}, "consistency"),
+    ({"method": "smoothadv", "confidence": 0.0}, "confidence"),
+    ({"method": "smoothadv", "clean": 0.5}, "clean"),
+    ({"method": "smoothadv", "attack": "fgsm", "steps": 2}, "steps"),
+    ({"method": "smoothadv", "attack": "ddn", "step_size": 0.1}, "step_size"),
+    ({"method": "adversarial", "attack": "fgsm", "random_start": True}, "random_start"),
+    ({"pool_weight": 0.5}, "pool_weight"),
+]
+
+
+@pytest.mark.parametrize("options, name", UNUSED)
+def test_an_option_that_does_nothing_is_refused(options, name):
+    with pytest.raises(InputError, match=f"^{name}: got .*expected"):
+        TrainConfig(**options)
+
+
+@pytest.mark.parametrize("options, name", UNUSED)
+def test_an_old_run_that_recorded_an_option_without_use_still_loads(options, name):
+    values = TrainConfig().to_dict() | options
+    rest = {key: value for key, value in options.items() if key != name}
+    assert TrainConfig.from_dict(values) == TrainConfig(**rest)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"method": "adversarial", "clean": 0.5, "norm": "linf", "random_start": True, "step_size": 0.1},
+        {"method": "combine1", "clean": 0.5, "samples": 2},
+        {"method": "smoothadv", "attack": "ddn", "steps": 9, "outer": "log-mean", "warmup": 0},
+        {"method": "consistency", "samples": 2, "consistency": 5.0, "confidence": 0.1},
+    ],
+)
+def test_an_option_that_is_used_is_taken(options):
+    assert TrainConfig(**options).to_dict().items() >= options.items()
+
+
+@pytest.mark.parametrize(
+    "options, name",
+    [
+        ({"attack": "fgsm", "steps": 5}, "steps"),
+        ({"attack": "ddn", "step_size": 0.1}, "step_size"),
+        ({"objective": "base", "samples": 4}, "samples"),
+        ({"steps": 2.5}, "steps"),
+        ({"restarts": True}, "restarts"),
+        ({"target": 1.0}, "target"),
+    ],
+)
+def test_attack_options_that_do_nothing_or_do_not_count_are_refused(options, name):
+    with pytest.raises(InputError, match=f"^{name}: got .*expected"):
+        AttackSettings(sigma=0.25, **options)
+
+
+@pytest.mark.parametrize("value", [1.5, 2.0, True, "2", None])
+@pytest.mark.parametrize("name", ["epochs", "batch_size", "steps", "samples", "warmup", "seed"])
+def test_what_is_counted_is_a_whole_number(name, value):
+    with pytest.raises(InputError, match=f"^{name}: got .*expected a whole number"):
+        TrainConfig(**{"method": "smoothadv", name: value})
+
+
+def test_a_momentum_of_1_or_more_is_refused():
+    with pytest.raises(InputError, match=r"^momentum: got 1\.0, expected"):
+        TrainConfig(momentum=1.0)
 
 
 def test_every_method_has_a_line_a_loss_and_a_group():

@@ -164,10 +164,10 @@ def test_a_resumed_log_keeps_the_precision_and_batch_size_in_which_it_began(
     [
         {"restarts": 2},
         {"attack": "ddn"},
-        {"attack": "fgsm", "norm": "linf", "epsilon": 0.1},
+        {"attack": "fgsm", "steps": 20, "norm": "linf", "epsilon": 0.1},
         {"restarts": 2, "norm": "linf", "epsilon": 0.1, "objective": "naive"},
         {"stein": True},
-        {"sigma": 0.0, "objective": "base", "samples": 1},
+        {"sigma": 0.0, "objective": "base", "samples": 32},
     ],
 )
 def test_rows_do_not_depend_on_how_many_images_are_attacked_at_a_time(trained, digits_test, tmp_path, options):

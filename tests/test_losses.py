@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import normal, uniform
+from helpers import normal, training_options, uniform
 from torch import nn
 from torch.nn import functional as F
 
@@ -34,7 +34,7 @@ X, Y = 0.5 + 0.03 * normal(4, 3, 2, 2, seed=7), torch.tensor([0, 1, 2, 0])
 
 def loss_of(model, method, samples=4, seed=3, **options) -> torch.Tensor:
     """The loss of each image by the package: (B,)."""
-    config = TrainConfig(method=method, sigma=SIGMA, epsilon=EPSILON, samples=samples, steps=3, **options)
+    config = training_options(method=method, sigma=SIGMA, epsilon=EPSILON, samples=samples, steps=3, **options)
     loss, scores = LOSSES[method](model, X, Y, Step(config, EPSILON, seeded(seed)))
     assert loss.shape == (4,) and scores.shape == (4, 3) and loss.requires_grad
     return loss.detach()
@@ -178,7 +178,7 @@ def test_ddn_training_takes_the_loss_at_the_nearest_example(model):
 @pytest.mark.parametrize("method", METHODS)
 def test_every_loss_reaches_all_weights_and_leaves_the_model_as_it_was(method):
     network = build_model("cnn", "digits", 10).train()
-    config = TrainConfig(method=method, sigma=SIGMA, epsilon=EPSILON, samples=2, steps=2)
+    config = training_options(method=method, sigma=SIGMA, epsilon=EPSILON, samples=2, steps=2)
     x, y = uniform(6, 1, 8, 8), torch.arange(6)
     loss, scores = LOSSES[method](network, x, y, Step(config, EPSILON, seeded()))
     loss.mean().backward()

@@ -185,3 +185,13 @@ def test_progress_wraps_every_stage(tmp_path):
     plan = read_plan(plan_of(tmp_path, "a epochs=1 labels=64 certify.n=10 certify.max=2"))
     assert carry_out(plan, tmp_path / "out", progress=progress)
     assert seen == [("train a", 0, 1), ("certify a", 0, 2)]
+
+
+def test_a_default_holds_for_the_lines_that_use_it_and_a_line_says_nothing_without_use(tmp_path):
+    plan = tmp_path / "plan.txt"
+    plan.write_text("defaults steps=2 epsilon=1.0\na method=gaussian\nb method=smoothadv\n")
+    a, b = read_plan(plan)
+    assert a.train == TrainConfig(method="gaussian") and (b.train.steps, b.train.epsilon) == (2, 1.0)
+    plan.write_text("defaults method=gaussian\na epsilon=1.0\n")
+    with pytest.raises(InputError, match=r"^plan\.txt, line 2: epsilon: got 1\.0 with method 'gaussian', expected"):
+        read_plan(plan)

@@ -298,9 +298,9 @@ def test_a_transfer_attack_is_crafted_on_the_source(trained, few, tmp_path):
     [
         {},
         {"objective": "naive"},
-        {"objective": "base"},
+        {"objective": "base", "samples": 32},
         {"attack": "ddn"},
-        {"attack": "fgsm", "norm": "linf", "epsilon": 0.1},
+        {"attack": "fgsm", "steps": 20, "norm": "linf", "epsilon": 0.1},
         {"norm": "linf", "epsilon": 0.1, "restarts": 2},
         {"loss": "margin"},
         {"stein": True},

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from helpers import normal, subset, uniform
+from helpers import normal, subset, training_options, uniform
 from torch import nn
 
 from rslab.config import METHODS, TrainConfig
@@ -31,7 +31,7 @@ def few(digits) -> LabeledImages:
 
 def tiny(method: str, **options) -> TrainConfig:
     options = {"epochs": 1, "batch_size": 16, "steps": 2, "samples": 2, "sigma": SIGMA, "warmup": 0} | options
-    return TrainConfig(method=method, **options)
+    return training_options(method=method, **options)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -87,9 +87,10 @@ def test_one_step_is_one_batch_with_all_its_copies(few):
     noise = torch.randn(3, *x.shape, generator=generator) * SIGMA
     nn.functional.cross_entropy(expected((x + noise).flatten(0, 1)), y.repeat(3)).backward()
     trained = train_to_end(config, data=few)
+    rate = 0.05  # the only step is in the middle of the run, after the first third
     with torch.no_grad():
         for before, after in zip(expected.parameters(), trained.parameters(), strict=True):
-            error = (after - (before - 0.5 * before.grad)).norm() / (0.5 * before.grad).norm()
+            error = (after - (before - rate * before.grad)).norm() / (rate * before.grad).norm()
             assert error < 0.05  # channels-last rounds in another order, which may tip a ReLU at 0
 
 
@@ -102,10 +103,33 @@ def test_epsilon_warms_up_linearly_to_its_full_size(few):
 def test_learning_rates_follow_the_schedules(few):
     one_cycle = tiny("standard", epochs=10, batch_size=48, lr=0.2)
     rates = [record["lr"] for record in train(one_cycle, data=few)]
-    assert rates == pytest.approx([0.2 * s for s in (0, 0.5, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125)])
+    assert rates == pytest.approx(
+        [0.2 * s for s in (0.25, 0.75, 0.9375, 0.8125, 0.6875, 0.5625, 0.4375, 0.3125, 0.1875, 0.0625)]
+    )
     step = tiny("standard", epochs=6, batch_size=48, lr=0.2, schedule="step")
     rates = [record["lr"] for record in train(step, data=few)]
     assert rates == pytest.approx([0.2, 0.2, 0.02, 0.02, 0.002, 0.002])
+
+
+@pytest.mark.parametrize("schedule", ["one-cycle", "step"])
+@pytest.mark.parametrize("epochs", [1, 2, 7])
+def test_every_step_has_a_learning_rate_above_0(few, schedule, epochs):
+    config = tiny("standard", epochs=epochs, batch_size=48, schedule=schedule)
+    assert all(record["lr"] > 0 for record in train(config, data=few))
+
+
+def test_a_run_of_one_step_changes_the_weights(few):
+    config = tiny("standard", epochs=1, batch_size=48)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        before = build_model("cnn", "digits", 10)
+    after = train_to_end(config, data=few)
+    assert all((a - b).norm() > 0 for a, b in zip(after.parameters(), before.parameters(), strict=True))
+
+
+def test_a_warm_up_longer_than_the_run_reaches_epsilon_in_the_last_epoch(few):
+    config = tiny("smoothadv", epochs=2, epsilon=0.8, warmup=10, steps=1, samples=1)
+    assert [record["epsilon"] for record in train(config, data=subset(few, 16))] == pytest.approx([0.4, 0.8])
 
 
 def test_a_last_batch_of_one_image_is_left_out(few):
