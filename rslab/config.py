@@ -45,7 +45,7 @@ USED_BY: UsedBy = {
 def unused_options(cls, values: Mapping[str, Any], used_by: UsedBy) -> dict[str, str]:
     """The options among `values` that would do nothing, other than defaults of the dataclass: {option: why}."""
     defaults = {field.name: field.default for field in fields(cls)}
-    unused = {}
+    unused: dict[str, str] = {}
     for decider, options in used_by.items():
         chosen = values.get(decider, defaults[decider])
         for name, users in options.items():

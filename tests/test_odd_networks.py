@@ -351,7 +351,7 @@ def test_what_is_no_function_of_an_image_is_refused(name, data, tmp_path):
     with pytest.raises((InputError, WorkError), match=said):
         list(certify_dataset(model, data, SETTINGS, tmp_path / "log.tsv"))
     for sigma, objective in ((0.25, "smoothadv"), (0.0, "base")):
-        settings = AttackSettings(sigma=sigma, objective=objective, steps=1, samples=2, n=50, precision="float32")
+        settings = AttackSettings(sigma=sigma, objective=objective, steps=1, n=50, precision="float32")
         with pytest.raises((InputError, WorkError), match=said):
             list(attack_dataset(model, data, settings, tmp_path / f"attack-{sigma}.tsv"))
     assert same(state(model), before)
