@@ -6,9 +6,9 @@
 
 A line names a run and its options (those of `TrainConfig`; with `certify.` before
 them those of `CertifySettings`). A line that begins with `defaults` holds for the
-lines below it, where their method uses the option. `pretrained` and `pseudo_labels` may name a run of an earlier line. Runs
-of a method without noise are trained only. Every stage that is complete is skipped,
-every other one resumed.
+lines below it, where their method uses the option. `pretrained` and `pseudo_labels`
+may name a run of an earlier line. Runs of a method without noise are trained only.
+Every stage that is complete is skipped, every other one resumed.
 """
 
 import re

@@ -76,12 +76,14 @@ def append_text(path: Path, text: str) -> None:
 
 
 class Claim:
-    """This process's sole hold on a file, until released, forgotten, or the process ends in any way."""
+    """This process's sole hold on a file or folder, until released, forgotten, or the process ends in any way."""
 
     _file: int | None = None
 
     def __init__(self, path: Path):
-        self._file = os.open(check_file(path), os.O_RDONLY)
+        if fcntl is None and path.is_dir():  # a folder cannot be opened there
+            return
+        self._file = os.open(path if path.is_dir() else check_file(path), os.O_RDONLY)
         try:
             if fcntl is not None:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

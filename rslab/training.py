@@ -6,8 +6,10 @@ SmoothAdv code makes m mini-batches of them, hence m steps).
 
 import json
 import math
+import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,7 +18,7 @@ from torch.nn.functional import pad
 
 from rslab import records
 from rslab.config import TrainConfig
-from rslab.data import DATASETS, LabeledImages, load_dataset
+from rslab.data import DATASETS, LabeledImages, check_images, check_labels, load_dataset
 from rslab.devices import check_fits, choose_precision, device_name
 from rslab.distributed import agree, part_of, world
 from rslab.errors import InputError, WorkError, check_choice, check_file, check_new_folder
@@ -51,7 +53,7 @@ def train(
     """
     choose_precision(config.precision, device)
     _check_before_loading(config, out, resume)
-    data = data or load_dataset(config.dataset, "train")
+    data = load_dataset(config.dataset, "train") if data is None else _checked(data)
     # noise and noisy copies, of the images of one step
     check_fits("samples", config.samples, 4 * min(config.batch_size, len(data)) * math.prod(data.shape), device)
     # channels-last is the layout that convolutions run fastest in, on CPU and GPU alike
@@ -77,6 +79,16 @@ def train(
     return claim.during(_recorded_epochs(config, model, optimizer, training_set, Path(out), start, history))
 
 
+def _checked(data: LabeledImages) -> LabeledImages:
+    """A caller's data as training takes them: images float32 in [0, 1], labels int64 of its classes; else refused."""
+    if not len(data):
+        raise InputError("data: got no image, expected some to train on.")
+    labels = check_labels(data.labels, data.num_classes, len(data.images))
+    if isinstance(data.images, FolderImages):
+        return replace(data, labels=labels)
+    return replace(data, images=check_images(data.images, name="data").detach().float(), labels=labels)
+
+
 def _check_before_loading(config: TrainConfig, out: Path | None, resume: bool) -> None:
     """What can be refused without the data set is refused before it is read, or downloaded."""
     with torch.random.fork_rng(devices=[]):  # the weights are thrown away
@@ -88,7 +100,7 @@ def _check_before_loading(config: TrainConfig, out: Path | None, resume: bool) -
     if out is not None:
         if not Path(out).is_file():  # which `_open_run` refuses, as it does a folder of other files
             check_new_folder("out", Path(out))
-        if (Path(out) / "config.json").exists() and not resume:
+        if _has_epochs(Path(out)) and not resume:
             raise InputError(f"out: got {out}, which holds a run already, expected a new folder, or --resume.")
 
 
@@ -99,7 +111,7 @@ def _epochs(config, model, optimizer, training_set, start: int = 0) -> Iterator[
         if not record["loss"] < float("inf"):
             raise WorkError(
                 f"loss: got {record['loss']} in epoch {epoch}, expected a finite number. "
-                "A run folder keeps the state after the epoch before; a lower lr may help."
+                "A run folder keeps the state after the epoch before, and begins anew without one; a lower lr may help."
             )
         yield {**record, "model": model}
 
@@ -273,12 +285,44 @@ def _save_state(path: Path, model, optimizer, epoch: int) -> None:
 
 def _open_run(out: Path, config, data, model, optimizer, resume: bool) -> tuple[int, list[dict], records.Claim]:
     """Make the run folder or, to resume, load its state: (first epoch to train, records so far, hold on the run)."""
-    wanted = records.describe_run(config, data)
-    if not (out / "config.json").exists():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(f"out: got {out}, which holds other files, expected a new folder or a run to resume.")
-        records.write_json(out / "config.json", wanted)
-        return 0, [], records.Claim(out / "config.json")
+    others = [file for file in _files(out) if not UNFINISHED.fullmatch(file.name)]
+    if others and not (out / "config.json").exists():
+        raise InputError(f"out: got {out}, which holds other files, expected a new folder or a run to resume.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkError(f"{out}: could not be made ({error.strerror}).") from error
+    claim = records.Claim(out)  # before the first look and write: of two starters one goes on
+    try:
+        return *_opened(out, config, data, model, optimizer, resume), claim
+    except BaseException:
+        claim.release()
+        raise
+
+
+UNFINISHED = re.compile(r"\.config\.json\.\d+")  # what a kill inside the first write leaves
+
+
+def _files(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else [folder] if folder.exists() else []
+
+
+def _has_epochs(out: Path) -> bool:
+    """Whether an epoch was finished in a run folder: else it may be begun anew, with other options too."""
+    names = ("weights.safetensors", "resume.safetensors", "train.jsonl")
+    return (out / "config.json").exists() and any((out / name).exists() for name in names)
+
+
+def _opened(out: Path, config, data, model, optimizer, resume: bool) -> tuple[int, list[dict]]:
+    """The first epoch to train and the records so far, of a folder that this process holds."""
+    if not _has_epochs(out):
+        if (out / "config.json").exists():
+            records.read_run(out)  # a run's, or refused: no other file is replaced
+        for file in _files(out):
+            if UNFINISHED.fullmatch(file.name):
+                file.unlink(missing_ok=True)
+        records.write_json(out / "config.json", records.describe_run(config, data))
+        return 0, []
     if not resume:
         raise InputError(f"out: got {out}, which holds a run already, expected a new folder, or --resume.")
     # folders in full: the same one may be written in two ways
@@ -288,15 +332,14 @@ def _open_run(out: Path, config, data, model, optimizer, resume: bool) -> tuple[
         raise InputError(f"{name}: got {getattr(config, name)!r}, expected {getattr(found, name)!r} as {out} began.")
     if (checksum := records.read_json(out / "config.json")["data_checksum"]) != data.checksum:
         raise InputError(f"data: got checksum {data.checksum[:12]}…, expected {str(checksum)[:12]}… as {out} began.")
-    claim = records.Claim(out / "config.json")
     if (out / "train.jsonl").exists():
         records.drop_torn_row(out / "train.jsonl")  # or the next record would be written behind it
     history = read_history(out)
     if (out / "weights.safetensors").exists():
-        return config.epochs, history, claim
+        return config.epochs, history
     if not (out / "resume.safetensors").exists():
         (out / "train.jsonl").unlink(missing_ok=True)  # records of epochs that are trained anew
-        return 0, [], claim
+        return 0, []
     state = records.load_tensors(out / "resume.safetensors")
     try:
         epoch = int(state["epoch"])
@@ -310,7 +353,7 @@ def _open_run(out: Path, config, data, model, optimizer, resume: bool) -> tuple[
                 optimizer.state[parameter]["momentum_buffer"] = buffer.to(parameter.device)
     except (KeyError, RuntimeError, ValueError, OverflowError) as error:
         raise InputError(f"{out}/resume.safetensors: got another model's state, expected {config.arch}.") from error
-    return epoch + 1, [record for record in history if record["epoch"] <= epoch], claim
+    return epoch + 1, [record for record in history if record["epoch"] <= epoch]
 
 
 def read_history(run: Path) -> list[dict]:

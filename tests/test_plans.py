@@ -34,7 +34,9 @@ def test_a_plan_names_runs_with_defaults_that_hold_for_the_lines_below(tmp_path)
 
 
 def test_every_kind_of_option_is_converted(tmp_path):
-    (run,) = read_plan(plan_of(tmp_path, "a augment=true step_size=0.1 pretrained=runs/x certify.alpha=1e-2"))
+    (run,) = read_plan(
+        plan_of(tmp_path, "a method=smoothadv augment=true step_size=0.1 pretrained=runs/x certify.alpha=1e-2")
+    )
     assert run.train.augment is True and run.train.step_size == 0.1 and run.train.pretrained == "runs/x"
     assert run.certify.alpha == 0.01
 

@@ -1,6 +1,7 @@
 """The training loop: an epoch of each method, steps, schedules, augmentation, failures."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -187,3 +188,50 @@ def test_every_method_trains_an_epoch_on_cuda(method, few):
 def test_more_labels_than_images_are_refused(few):
     with pytest.raises(InputError, match="labels.*at most the 48 training images"):
         train_to_end(tiny("standard", labels=49), data=few)
+
+
+# -- a caller's data, and folders without an epoch -----------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda d: {"images": d.images * 255}, "^data: got pixels"),
+        (lambda d: {"images": (d.images * 255).byte()}, "^data: got torch.uint8"),
+        (lambda d: {"images": d.images / 0}, "^data: got NaN"),
+        (lambda d: {"labels": d.labels + 1}, "^labels: got 10"),
+        (lambda d: {"labels": d.labels - 1}, "^labels: got -1"),
+        (lambda d: {"labels": d.labels[:-1]}, "^labels: got shape"),
+        (lambda d: {"images": d.images[:0], "labels": d.labels[:0]}, "^data: got no image"),
+    ],
+)
+def test_a_callers_data_are_checked_before_the_first_step(few, change, message):
+    with pytest.raises(InputError, match=message):
+        train(tiny("standard"), data=replace(few, **change(few)))
+
+
+def test_labels_and_images_of_other_types_train_alike(few):
+    other = replace(few, images=few.images.double(), labels=few.labels.to(torch.uint8))
+    (one,), (two,) = (train(tiny("standard"), data=data) for data in (few, other))
+    assert one["loss"] == pytest.approx(two["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_run_that_failed_in_its_first_epoch_may_begin_anew_with_a_lower_lr(few, tmp_path, resume):
+    with pytest.raises(WorkError, match="lower lr"):
+        list(train(tiny("standard", lr=1e30), tmp_path / "run", data=few))
+    records = list(train(tiny("standard", lr=0.01), tmp_path / "run", data=few, resume=resume))
+    assert len(records) == 1 and (tmp_path / "run" / "weights.safetensors").exists()
+
+
+def test_a_kill_inside_the_first_write_leaves_a_usable_folder(few, tmp_path):
+    (tmp_path / ".config.json.12345").write_text("{")
+    list(train(tiny("standard"), tmp_path, data=few))
+    assert not list(tmp_path.glob(".config*")) and (tmp_path / "weights.safetensors").exists()
+
+
+def test_of_two_starters_on_one_folder_one_trains(few, tmp_path):
+    first = train(tiny("standard"), tmp_path / "run", data=few)
+    with pytest.raises(WorkError, match="another process is writing here"):
+        train(tiny("standard", lr=0.01), tmp_path / "run", data=few)
+    assert len(list(first)) == 1

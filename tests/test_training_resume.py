@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from helpers import subset, uniform
+from helpers import subset, training_options, uniform
 
 from rslab import records
 from rslab.config import TrainConfig
@@ -42,7 +42,7 @@ def records_without_seconds(out) -> list[dict]:
 
 
 def changed(config: TrainConfig, **options) -> TrainConfig:
-    return TrainConfig(**config.to_dict() | options)
+    return training_options(**config.to_dict() | options)
 
 
 # -- the folder --------------------------------------------------------------------------
