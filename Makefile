@@ -24,7 +24,7 @@ test-oldest: export ONEDNN_MAX_CPU_ISA = SSE41
 test-oldest: $(READY)
 	$(BIN)/python -m pytest --ignore=tests/browser
 
-# Long experiments on what a certificate promises; a quarter of an hour on one core.
+# Long experiments on what a certificate promises; about twenty minutes on one core.
 soundness: $(READY)
 	$(BIN)/python -m pytest -m soundness
 

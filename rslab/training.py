@@ -7,6 +7,7 @@ SmoothAdv code makes m mini-batches of them, hence m steps).
 import json
 import math
 import re
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from rslab import records
-from rslab.config import TrainConfig
-from rslab.data import DATASETS, LabeledImages, check_images, check_labels, load_dataset
+from rslab.config import ATTACKING, NOISY, TrainConfig
+from rslab.data import DATASETS, LabeledImages, beyond_the_cube, check_images, check_labels, load_dataset
 from rslab.devices import check_fits, choose_precision, device_name
 from rslab.distributed import agree, part_of, world
 from rslab.errors import InputError, WorkError, check_choice, check_file, check_new_folder
@@ -54,6 +55,7 @@ def train(
     choose_precision(config.precision, device)
     _check_before_loading(config, out, resume)
     data = load_dataset(config.dataset, "train") if data is None else _checked(data)
+    _note_units(config, data.shape)
     # noise and noisy copies, of the images of one step
     check_fits("samples", config.samples, 4 * min(config.batch_size, len(data)) * math.prod(data.shape), device)
     # channels-last is the layout that convolutions run fastest in, on CPU and GPU alike
@@ -77,6 +79,13 @@ def train(
     if out is None or claim is None:
         return _epochs(config, model, optimizer, training_set, start)
     return claim.during(_recorded_epochs(config, model, optimizer, training_set, Path(out), start, history))
+
+
+def _note_units(config: TrainConfig, shape: tuple[int, ...]) -> None:
+    for name, users, norm in (("sigma", NOISY, "l2"), ("epsilon", ATTACKING, config.norm)):
+        note = beyond_the_cube(name, getattr(config, name), shape, norm) if config.method in users else None
+        if note and world().first:
+            print(note, file=sys.stderr)
 
 
 def _checked(data: LabeledImages) -> LabeledImages:
