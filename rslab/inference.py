@@ -81,9 +81,14 @@ class InferenceNetwork(nn.Module):
         if not self._compared:
             self._compare(x.detach())
         if not self.copied:
-            return logits_of(self.original, x)
+            return self._plain(x)
         x = self.normalize(x).to(self.dtype, memory_format=torch.channels_last)
         return self.network(x).float()
+
+    def _plain(self, x: Tensor) -> Tensor:
+        """What the original gives, wherever it is."""
+        where = next((tensor.device for tensor in self.original.parameters()), x.device)
+        return logits_of(self.original, x.to(where)).to(x.device)
 
     @torch.no_grad()
     def _compare(self, x: Tensor) -> None:
@@ -91,7 +96,7 @@ class InferenceNetwork(nn.Module):
         self._compared = True
         if not self.copied:
             return
-        plain = logits_of(self.original, x)
+        plain = self._plain(x)
         try:
             fast = self.network(self.normalize(x).to(memory_format=torch.channels_last))
             off = difference(fast.float(), plain)

@@ -224,6 +224,8 @@ class SmoothedClassifier:
         *both, nans = torch.cat((sums.flatten(), broken)).cpu().split((self.num_classes, self.num_classes, 1))
         if nans:
             raise WorkError("The network gave NaN for a noisy image, which is no vote: nothing is certified.")
+        if both[0].isnan().any():
+            raise WorkError("The network gave infinite logits, whose softmax is no number: nothing is certified.")
         return tuple(both)
 
 

@@ -354,3 +354,12 @@ def test_noise_of_another_shape_is_refused():
     for noise in (torch.zeros(5, 3, 2, 2), torch.zeros(2, 4, 3, 2, 2)):
         with pytest.raises(InputError, match=r"^noise: got shape .*expected \(m, 5, 3, 2, 2\)"):
             log_mean_probs(linear, torch.zeros(5, 3, 2, 2), noise)
+
+
+@pytest.mark.parametrize("bound", ["hoeffding", "bernstein"])
+def test_infinite_logits_under_a_soft_bound_are_the_networks_fault(bound):
+    def infinite(x):
+        return torch.stack((x.flatten(1).sum(1) * torch.inf, x.flatten(1).sum(1)), 1)
+
+    with pytest.raises(WorkError, match="infinite logits"):
+        SmoothedClassifier(infinite, 2, 0.25).certify(torch.full((1, 2, 2), 0.5), 10, 100, ALPHA, bound=bound)
