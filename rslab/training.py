@@ -300,7 +300,7 @@ def _open_run(out: Path, config, data, model, optimizer, resume: bool) -> tuple[
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise WorkError(f"{out}: could not be made ({error.strerror}).") from error
+        raise WorkError(f"{out}: could not be written ({error.strerror}).") from error
     claim = records.Claim(out)  # before the first look and write: of two starters one goes on
     try:
         return *_opened(out, config, data, model, optimizer, resume), claim

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -79,8 +80,16 @@ def test_attack_writes_the_prediction_log(run, tmp_path):
 @pytest.mark.parametrize("attack", ["pgd", "ddn", "fgsm"])
 @pytest.mark.parametrize("objective", ["smoothadv", "naive", "base"])
 def test_every_attack_and_objective_runs(run, tmp_path, monkeypatch, capsys, attack, objective):
-    options = ("--attack", attack, "--objective", objective, "--steps", 2, "--samples", 2, "--n", 50, "--max", 1)
-    assert call(monkeypatch, capsys, "attack", run, *options, "--out", tmp_path / "a.tsv")[0] == 0
+    options = ["--attack", attack, "--objective", objective, "--n", 50, "--max", 1]
+    steps, samples = ["--steps", 2] * (attack != "fgsm"), ["--samples", 2] * (objective != "base")
+    call_ours = partial(call, monkeypatch, capsys, "attack", run, *options, *steps, *samples)
+    assert call_ours("--out", tmp_path / "a.tsv")[0] == 0
+    for used, option in ((steps, "--steps"), (samples, "--samples")):
+        if not used:  # refused where it would do nothing
+            code, _, said = call_ours(option, 2, "--out", tmp_path / "b.tsv")
+            assert (
+                code == 2 and said.startswith(f"rslab: {option[2:]}: got 2 with") and not (tmp_path / "b.tsv").exists()
+            )
 
 
 @pytest.mark.parametrize("bound", ["clopper-pearson", "two-class", "hoeffding", "bernstein"])
