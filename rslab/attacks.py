@@ -15,7 +15,7 @@ float32, and come back in their own type, rounded towards the originals.
 
 Where the gradient of an image vanishes, PGD and DDN step in a random direction, the same
 for all images of a step: a flat spot is no end. `flat_spots`, an int64 tensor `(B,)` of the
-caller's, counts how often that happened to each image. (FGSM stays: its linearisation is flat.)
+caller's, counts how often that happened to each image. (FGSM counts, and stays: its linearisation is flat.)
 """
 
 from collections.abc import Callable
@@ -25,7 +25,15 @@ import torch
 from torch import Tensor
 
 from rslab.data import check_labels, check_pixels
-from rslab.errors import InputError, WorkError, check_at_least, check_choice, check_open_unit, check_positive
+from rslab.errors import (
+    InputError,
+    WorkError,
+    check_at_least,
+    check_choice,
+    check_count,
+    check_open_unit,
+    check_positive,
+)
 from rslab.inference import check_logits
 
 NORMS = ("l2", "linf")
@@ -145,9 +153,10 @@ def _direction(slope: Tensor, norm: str, number: int, flat_spots: Tensor | None)
     flat = _norm(slope, "linf") == 0  # (B, 1, …)
     if flat_spots is not None:
         flat_spots += flat.flatten()
-    # A generator of its own: an image's step depends neither on its neighbours nor on the caller's noise.
-    generator = torch.Generator().manual_seed(number)
-    random = torch.randn(1, *slope.shape[1:], generator=generator).to(slope)
+    # A generator of its own: an image's step depends neither on its neighbours nor on the caller's noise. On the
+    # device: a copy would wait for a GPU.
+    generator = torch.Generator(slope.device).manual_seed(number)
+    random = torch.randn(1, *slope.shape[1:], device=slope.device, generator=generator).to(slope.dtype)
     if norm == "linf":
         return torch.where(flat, random.sign(), slope.sign())
     return torch.where(flat, _unit(random), _unit(slope))
@@ -177,8 +186,10 @@ def _at_the_door(attack: Callable) -> Callable:
     @wraps(attack)
     def checked(log_probs, x: Tensor, y, *args, **options) -> Tensor:
         check_pixels(x)
-        labels = check_labels(y, 2**62, len(x)).to(x.device)
-        with torch.inference_mode(False):  # in which nothing could be differentiated
+        if not callable(log_probs):
+            raise InputError(f"model: got {type(log_probs).__name__}, expected a function of images (B, C, H, W).")
+        with torch.inference_mode(False):  # in which nothing could be differentiated, nor what was made in it
+            labels = check_labels(y, None, len(x)).to(x.device).clone()
             given = x.detach().clone()
             images = given if given.dtype == torch.float64 else given.float()
             if len(images) == 0:
@@ -217,9 +228,11 @@ def _check(x: Tensor, epsilon: float | Tensor, steps: int, norm: str) -> None:
     check_choice("norm", norm, NORMS)
     if isinstance(epsilon, Tensor) and epsilon.shape != x.shape[:1]:
         raise InputError(f"epsilon: got shape {tuple(epsilon.shape)}, expected a number or ({len(x)},).")
+    if isinstance(epsilon, list | tuple):
+        raise InputError(f"epsilon: got a {type(epsilon).__name__}, expected a number or a tensor ({len(x)},).")
     for value in epsilon.tolist() if isinstance(epsilon, Tensor) else (epsilon,):
         check_at_least("epsilon", value, 0)
-    check_at_least("steps", steps, 1)
+    check_count("steps", steps)
 
 
 @_at_the_door
@@ -255,10 +268,18 @@ def pgd(
     _check(x, epsilon, steps, norm)
     if step_size is not None:
         check_positive("step_size", step_size)
-    check_at_least("restarts", restarts, 1)
+    check_count("restarts", restarts)
     check_choice("keep", keep, ("best", "last"))
     if keep == "last" and restarts > 1:
         raise InputError(f"keep: got 'last' with {restarts} restarts, expected 'best' to choose among them.")
+    if start is not None:
+        if random_start:
+            raise InputError("random_start: got True with a start, expected one of the two.")
+        if start.shape != x.shape:
+            raise InputError(f"start: got shape {tuple(start.shape)}, expected {tuple(x.shape)}, a perturbation.")
+        if not start.isfinite().all():
+            raise InputError("start: got NaN or an infinite number, expected a perturbation.")
+        start = start.detach().to(x)
     step = 2.5 * _each(epsilon, x) / steps if step_size is None else step_size
     sign = -1.0 if targeted else 1.0
     wide = [-1, *[1] * (x.dim() - 1)]
@@ -296,15 +317,20 @@ def fgsm(
     norm: str = "linf",
     objective: Objective = cross_entropy,
     targeted: bool = False,
+    flat_spots: Tensor | None = None,
 ) -> Tensor:
     """One full step along the gradient at x (Goodfellow et al. 2015): ε sign ∇L for ℓ∞.
 
     The maximiser of the loss's linearisation, not of the loss. Unlike the iterative attacks
-    it returns its one step even where the loss fell.
+    it returns its one step even where the loss fell. Where the gradient vanishes every image of
+    the ball maximises the linearisation, and x is returned; `flat_spots` counts these too.
     """
     _check(x, epsilon, 1, norm)
     _, slope = _loss_and_gradient(log_probs, x, y, objective, -1.0 if targeted else 1.0)
-    direction = slope.nan_to_num(0.0).sign() if norm == "linf" else _unit(slope)
+    slope = slope.nan_to_num(0.0, 0.0, 0.0)
+    if flat_spots is not None:
+        flat_spots += _norm(slope, "linf").flatten() == 0
+    direction = slope.sign() if norm == "linf" else _unit(slope)
     return _within(x, project(x, _each(epsilon, x) * direction, epsilon, norm), epsilon, norm)
 
 

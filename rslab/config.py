@@ -131,7 +131,7 @@ class TrainConfig:
             check_at_least(name, getattr(self, name), 1)
         if self.method == "consistency" and self.samples < 2:
             raise InputError(f"samples: got {self.samples} with method 'consistency', expected 2 or more to compare.")
-        for name in ("warmup", "momentum", "weight_decay", "pool_weight", "consistency", "confidence"):
+        for name in ("warmup", "momentum", "weight_decay", "pool_weight", "consistency", "confidence", "clean"):
             check_at_least(name, getattr(self, name), 0)
         if self.momentum >= 1:
             raise InputError(f"momentum: got {self.momentum}, expected a share from 0 to below 1.")
@@ -139,7 +139,7 @@ class TrainConfig:
         check_positive("lr", self.lr)
         if self.step_size is not None:
             check_positive("step_size", self.step_size)
-        if not 0 <= self.clean < 1:
+        if self.clean >= 1:
             raise InputError(f"clean: got {self.clean}, expected a share from 0 to below 1.")
         if self.attack == "ddn" and self.norm != "l2":
             raise InputError(f"norm: got {self.norm!r} with attack 'ddn', expected 'l2': DDN minimises an l2 norm.")

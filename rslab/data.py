@@ -272,10 +272,10 @@ def check_image(image: Tensor, *, name: str = "image") -> Tensor:
     return image
 
 
-def check_labels(labels, num_classes: int, size: int | None = None) -> Tensor:
+def check_labels(labels, num_classes: int | None, size: int | None = None) -> Tensor:
     """The labels as int64 `(B,)` if they are whole numbers 0 … `num_classes` − 1 (`size` of them), else `InputError`.
 
-    A tensor, array or list; floats and bytes are taken where they are whole.
+    A tensor, array or list; floats and bytes are taken where they are whole. `num_classes` None: not known yet.
     """
     try:
         given = torch.as_tensor(labels)
@@ -287,13 +287,13 @@ def check_labels(labels, num_classes: int, size: int | None = None) -> Tensor:
     if given.is_complex() or given.dtype == torch.bool:
         raise InputError(f"labels: got {given.dtype}, expected whole numbers.")
     given = given.double() if given.is_floating_point() else given.long()
-    wrong = ~((given >= 0) & (given < num_classes) & (given == given.floor() if given.is_floating_point() else True))
+    most = torch.inf if num_classes is None else num_classes
+    wrong = ~((given >= 0) & (given < most) & (given == given.floor() if given.is_floating_point() else True))
     if bool(wrong.any()):  # NaN is, too
         place = int(wrong.nonzero()[0])
         hint = ": classes are counted from 0" if given[place] == num_classes else ""
-        raise InputError(
-            f"labels: got {given[place].item()} at {place}, expected whole numbers 0 … {num_classes - 1}{hint}."
-        )
+        last = "K − 1, of K classes" if num_classes is None else num_classes - 1
+        raise InputError(f"labels: got {given[place].item()} at {place}, expected whole numbers 0 … {last}{hint}.")
     return given.long()
 
 

@@ -8,7 +8,9 @@ import math
 import os
 import stat
 from collections.abc import Iterable
+from numbers import Integral
 from pathlib import Path
+from typing import SupportsFloat
 
 KINDS = {  # what may stand where a file is expected, and would never end, wait for ever or swallow what is written
     stat.S_IFDIR: "a folder",
@@ -29,14 +31,21 @@ class WorkError(RuntimeError):
 
 
 def _finite(value: float) -> bool:
-    """Whether `value` is a finite number that fits 64 bits."""
+    """Whether `value` is a finite number that fits 64 bits; True, text and lists are no numbers."""
+    if isinstance(value, bool | str) or not isinstance(value, SupportsFloat):
+        return False
     return abs(value) <= MOST if isinstance(value, int) else math.isfinite(value)
+
+
+def _shown(value) -> str:
+    """A value as a sentence shows it: text in quotation marks."""
+    return repr(value) if isinstance(value, str) else str(value)
 
 
 def check_positive(name: str, value: float) -> float:
     """Return `value` if it is a finite number above 0, else raise `InputError`."""
     if not (_finite(value) and value > 0):
-        raise InputError(f"{name}: got {value}, expected a number above 0.")
+        raise InputError(f"{name}: got {_shown(value)}, expected a number above 0.")
     return value
 
 
@@ -45,14 +54,21 @@ def check_at_least(name: str, value: float, low: float) -> float:
     if isinstance(value, int) and value > MOST:
         raise InputError(f"{name}: got {value}, expected at most {MOST}.")
     if not (_finite(value) and value >= low):
-        raise InputError(f"{name}: got {value}, expected {low} or more.")
+        raise InputError(f"{name}: got {_shown(value)}, expected {low} or more.")
     return value
+
+
+def check_count(name: str, value: int) -> int:
+    """Return `value` if it is a whole number, 1 or more, else raise `InputError`."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise InputError(f"{name}: got {_shown(value)}, expected a whole number.")
+    return int(check_at_least(name, int(value), 1))
 
 
 def check_open_unit(name: str, value: float) -> float:
     """Return `value` if 0 < value < 1, else raise `InputError`."""
-    if not 0 < value < 1:
-        raise InputError(f"{name}: got {value}, expected a number strictly between 0 and 1.")
+    if not (_finite(value) and 0 < value < 1):
+        raise InputError(f"{name}: got {_shown(value)}, expected a number strictly between 0 and 1.")
     return value
 
 
@@ -66,8 +82,8 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> str:
 
 def check_seed(value: int) -> int:
     """Return `value` if it is in the range that `randomness.generator_for` keeps distinct."""
-    if not 0 <= value <= 1000:
-        raise InputError(f"seed: got {value}, expected 0 … 1000.")
+    if not (_finite(value) and 0 <= value <= 1000):
+        raise InputError(f"seed: got {_shown(value)}, expected 0 … 1000.")
     return value
 
 

@@ -353,7 +353,7 @@ def _attacked_rows(smoothed, network, attacked, data, settings: AttackSettings, 
     if flat:
         print(
             f"Note: the gradient vanished for {flat} of {len(share.todo)} images at some step: "
-            "a random direction was taken there.",
+            + ("FGSM leaves them as they are." if settings.attack == "fgsm" else "a random direction was taken there."),
             file=sys.stderr,
         )
 
@@ -386,7 +386,9 @@ def attack_batch(
     if s.loss == "cross-entropy" and s.objective != "base":  # log-probabilities already
         objective = attacks.negative_log_likelihood
     if s.attack == "fgsm":
-        return attacks.fgsm(log_probs, x, y, s.epsilon, norm=s.norm, objective=objective, targeted=targeted)
+        return attacks.fgsm(
+            log_probs, x, y, s.epsilon, norm=s.norm, objective=objective, targeted=targeted, flat_spots=flat_spots
+        )
     if s.attack == "ddn":
         return attacks.ddn(
             log_probs, x, y, s.epsilon, steps=s.steps, objective=objective, targeted=targeted, flat_spots=flat_spots
@@ -421,7 +423,9 @@ def _settled(settings, data: LabeledImages, device: str, log: Path, resume: bool
         if settings.precision == "auto" and begun.get("precision") in PRECISIONS:
             settings = replace(settings, precision=begun["precision"])
     if settings.sampler == "grid":  # refused here and not at some later image
-        whole_steps(data.images if isinstance(data.images, Tensor) else data.images[:1])  # files hold 8-bit levels
+        chosen = chosen_indices(len(data), settings.skip, settings.max)
+        for part in chosen if isinstance(data.images, Tensor) else chosen[:1]:  # files hold 8-bit levels
+            whole_steps(data.images[part])
         noisy_copies(settings.sampler, data.images[0], settings.sigma)
     size = settings.batch_size or default_batch_size(data.shape, torch.device(device).type)
     settings = replace(settings, batch_size=size, precision=choose_precision(settings.precision, device))

@@ -466,6 +466,58 @@ def test_a_network_of_nan_or_of_no_logits_is_refused(attack):
             attack(wrapped, x, y, 0.1)
 
 
+@doors
+@pytest.mark.parametrize("kind", [torch.int64, torch.float32, torch.uint8])
+def test_images_and_labels_that_were_made_in_inference_mode_are_attacked_too(attack, kind):
+    network = random_network(2, 16)
+    expected = attack(network, uniform(5, 1, 4, 4), torch.arange(5) % 4, 0.3)
+    with torch.inference_mode():
+        assert torch.equal(attack(network, uniform(5, 1, 4, 4), (torch.arange(5) % 4).to(kind), 0.3), expected)
+
+
+@doors
+@pytest.mark.parametrize("label", [-1, 0.5, math.nan])
+def test_a_label_that_can_be_no_class_is_refused_without_a_made_up_number_of_classes(attack, label):
+    with pytest.raises(InputError, match=r"^labels: got .* at 1, expected whole numbers 0 … K − 1"):
+        attack(linear, uniform(2, 3, 2, 2), [0, label], 0.1)
+
+
+@doors
+@pytest.mark.parametrize("epsilon", ["0.3", [0.1, 0.1], True])
+def test_a_distance_that_is_no_number_is_refused(attack, epsilon):
+    with pytest.raises(InputError, match="^epsilon: got .*expected"):
+        attack(linear, uniform(2, 3, 2, 2), torch.tensor([0, 1]), epsilon)
+
+
+@doors
+def test_what_is_no_function_is_refused(attack):
+    with pytest.raises(InputError, match="^model: got str, expected a function"):
+        attack("resnet20", uniform(2, 3, 2, 2), torch.tensor([0, 1]), 0.1)
+
+
+def test_the_single_step_stays_at_a_flat_spot_and_counts_it():
+    x, flat_spots = uniform(4, 1, 3, 3), torch.zeros(4, dtype=torch.int64)
+    found = fgsm(MODELS["constant"], x, torch.zeros(4, dtype=torch.long), 0.5, flat_spots=flat_spots)
+    assert torch.equal(found, x) and flat_spots.tolist() == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "options, name",
+    [
+        ({"steps": 1.5}, "steps"),
+        ({"steps": True}, "steps"),
+        ({"restarts": 1.5}, "restarts"),
+        ({"step_size": "0.1"}, "step_size"),
+        ({"start": torch.zeros(1, 3, 2, 2)}, "start"),
+        ({"start": torch.full((4, 3, 2, 2), math.nan)}, "start"),
+        ({"start": torch.zeros(4, 3, 2, 2), "random_start": True}, "random_start"),
+    ],
+)
+def test_options_of_pgd_that_cannot_be_followed_are_refused(options, name):
+    with pytest.raises(InputError, match=f"^{name}: got .*expected"):
+        pgd(linear, uniform(4, 3, 2, 2), torch.zeros(4, dtype=torch.long), 0.1, **options)
+
+
 # -- bad input ---------------------------------------------------------------------------
 
 

@@ -169,3 +169,10 @@ def test_checks_return_what_they_accept_and_refuse_nan():
     for check in (errors.check_positive, errors.check_open_unit, lambda n, v: errors.check_at_least(n, v, 0)):
         with pytest.raises(InputError, match="^x: got nan, expected"):
             check("x", math.nan)
+
+
+@pytest.mark.parametrize("name", ["sigma", "epsilon", "lr", "momentum", "weight_decay", "clean"])
+@pytest.mark.parametrize("value", ["0.5", None, True, [0.5]])
+def test_what_is_no_number_is_refused_in_one_sentence(name, value):
+    with pytest.raises(InputError, match=f"^{name}: got .*expected"):
+        TrainConfig(**{"method": "adversarial", "sigma": 0.25, name: value})

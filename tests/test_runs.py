@@ -376,3 +376,16 @@ def test_certification_and_attack_run_on_cuda_and_the_log_says_so(trained, few, 
     assert len(records.read_log(tmp_path / "gpu.tsv")) == 6 and len(records.read_log(tmp_path / "attack.tsv")) == 5
     with pytest.raises(InputError, match="^device: got 'cpu', expected 'cuda'"):
         certify_dataset(trained.cpu(), few, SETTINGS, tmp_path / "gpu.tsv", resume=True)
+
+
+@pytest.mark.parametrize("limit, refused", [(2, False), (4, True)])
+def test_the_grid_asks_only_the_chosen_images_to_be_of_whole_steps(trained, digits_test, tmp_path, limit, refused):
+    pixels = (subset(digits_test, 4).images * 255).round() / 255  # 8-bit levels
+    pixels[3, 0, 0, 0] = 0.5001
+    data = LabeledImages("digits", pixels, digits_test.labels[:4], digits_test.classes, "checksum")
+    settings = changed(SETTINGS, sampler="grid", n=20, max=limit)
+    if refused:
+        with pytest.raises(InputError, match="off the grid"):
+            certify_dataset(trained, data, settings, tmp_path / "a.tsv")
+    else:
+        assert len(list(certify_dataset(trained, data, settings, tmp_path / "a.tsv"))) == limit
