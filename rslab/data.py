@@ -12,10 +12,11 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -237,7 +238,9 @@ def check_pixels(images: Tensor, *, name: str = "images") -> Tensor:
         raise InputError(f"{name}: got shape {tuple(images.shape)}, expected (B, C, H, W).")
     if not images.is_floating_point():
         raise InputError(f"{name}: got {images.dtype}, expected floating-point numbers in [0, 1] (8 bits: x / 255).")
-    if images.numel() == 0:
+    if 0 in images.shape[1:]:
+        raise InputError(f"{name}: got shape {tuple(images.shape)}, expected (B, C, H, W) of 1 or more each.")
+    if not len(images):
         return images
     low, high = (float(edge) for edge in images.detach().aminmax())  # NaN if any is
     if not math.isfinite(high - low):
@@ -295,6 +298,20 @@ def check_labels(labels, num_classes: int | None, size: int | None = None) -> Te
         last = "K − 1, of K classes" if num_classes is None else num_classes - 1
         raise InputError(f"labels: got {given[place].item()} at {place}, expected whole numbers 0 … {last}{hint}.")
     return given.long()
+
+
+def check_data(data: LabeledImages) -> LabeledImages:
+    """A caller's data set with images float32 in [0, 1], at least one, and labels int64 of its classes; else refused.
+
+    Arrays and float64 are taken. Images of a folder are checked as they are read.
+    """
+    images = data.images
+    if not len(images):
+        raise InputError("data: got no image, expected 1 or more.")
+    if not isinstance(images, FolderImages):
+        images = torch.from_numpy(images) if isinstance(images, np.ndarray) else images
+        images = check_images(images, name="data").detach().float()
+    return replace(data, images=images, labels=check_labels(data.labels, data.num_classes, len(images)))
 
 
 def beyond_the_cube(name: str, value: float, shape: tuple[int, ...], norm: str = "l2") -> str | None:

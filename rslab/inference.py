@@ -15,6 +15,7 @@ import hashlib
 import logging
 import os
 import platform
+import random
 import shutil
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
@@ -169,36 +171,70 @@ class InPrecision(nn.Module):
 
 WRAPPERS += (InPrecision,)
 
+NO_VOTE = "The network gave NaN for a noisy image, which is no vote: nothing is certified."
+
 # -- the same function ----------------------------------------------------------------------
 
 # Of the range of the logits, by which two ways to compute them may differ: sums in another order, in so many bits.
 ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
 
 
-def difference(ours: Tensor, theirs: Tensor) -> float:
-    """How far two batches of logits (B, K) lie apart, as a share of the second's range; NaN or ∞ where no number."""
+def difference(ours: Tensor, theirs: Tensor, dtype: torch.dtype = torch.float32) -> float:
+    """How far two batches of logits (B, K), of numbers of `dtype`, lie apart, as a share of the second's range.
+
+    The range is that of the classes that can win, the top two of each image and what lies near them: a class that a
+    network masks by −10⁹ would make every difference small, and its own, rounded to hundreds, large.
+    NaN or ∞ where there is no number.
+    """
     if ours.shape != theirs.shape:
         return float("inf")
-    same = ours == theirs  # infinities too
-    if bool(same.all()):
+    if bool((ours == theirs).all()):  # infinities too
         return 0.0
-    apart = torch.where(same, 0.0, (ours - theirs).abs()).max()
-    finite = theirs[theirs.isfinite()]
-    largest = finite.max() - finite.min() + 1e-6 * finite.abs().max() if len(finite) else apart
-    return float(apart / largest.clamp_min(1e-30))
+    leading = theirs.topk(min(2, theirs.shape[1]), 1).values
+    leading = leading[leading.isfinite()]
+    if not len(leading):
+        return float("inf")
+    low, high = leading.min(), leading.max()
+    leads = high - low + 32 * torch.finfo(dtype).eps * leading.abs().max() + 1e-30
+    ours, theirs = (logits.clamp_min(low - 100 * leads) for logits in (ours, theirs))
+    near = theirs[theirs.isfinite() & (theirs >= low - 3 * leads)]
+    apart = torch.where(ours == theirs, 0.0, (ours - theirs).abs()).max()
+    return float(apart / (near.max() - near.min()).maximum(leads))
 
 
 @contextmanager
-def evaluating(model) -> Iterator[None]:
-    """A module (anything else is left alone) in eval mode, and afterwards every module of it in the mode it had."""
-    modes = [(module, module.training) for module in model.modules()] if isinstance(model, nn.Module) else []
-    try:
-        if any(training for _, training in modes):
-            model.eval()
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+def evaluating(f) -> Iterator[Any]:
+    """f in eval mode: itself, every module of it afterwards in the mode it had, or where need be a copy.
+
+    A module of a class that does something of its own when its mode changes (folds weights, takes averaged ones) is
+    evaluated as a copy: only so is it given back as it came. What is no module is left alone.
+    """
+    modules = list(f.modules()) if isinstance(f, nn.Module) else []
+    modes = [(module, module.training) for module in modules]
+    if not any(training for _, training in modes):
+        yield f
+    elif any(_changes_with_its_mode(module) for module in modules):
+        try:
+            evaluated = copy.deepcopy(f).eval()
+        except Exception as error:  # a module that cannot be copied fails in ways of its own
+            raise InputError(
+                f"model: got one in train mode that does something of its own in eval() and cannot be copied "
+                f"({type(error).__name__}), expected one in eval mode."
+            ) from error
+        yield evaluated
+    else:
+        try:
+            f.eval()
+            yield f
+        finally:
+            for module, training in modes:
+                module.training = training
+
+
+def _changes_with_its_mode(module: nn.Module) -> bool:
+    """Whether `train()` and `eval()` do more to the module than to set its mode."""
+    own = {"train", "eval"} & vars(module).keys()  # as torch.export's programs have
+    return bool(own) or type(module).train is not nn.Module.train or type(module).eval is not nn.Module.eval
 
 
 def own_type(f) -> torch.dtype:
@@ -211,8 +247,8 @@ def own_type(f) -> torch.dtype:
 
 def logits_of(f, x: Tensor) -> Tensor:
     """f(x) in eval mode, computed in the type of f's own weights, as float32 logits (B, K)."""
-    with evaluating(f):
-        return check_logits(f(x.to(own_type(f)))).float()
+    with evaluating(f) as evaluated:
+        return check_logits(evaluated(x.to(own_type(f)))).float()
 
 
 class Function(nn.Module):
@@ -237,6 +273,8 @@ def as_module(f) -> nn.Module:
 def check_logits(logits) -> Tensor:
     """Return what f gave if it is a tensor of logits (B, K), else raise `InputError` with the wrapper that helps."""
     if isinstance(logits, Tensor):
+        if logits.dtype == torch.bool or logits.is_complex():
+            raise InputError(f"base classifier: got logits of {logits.dtype}, expected real numbers.")
         return logits
     got = type(logits).__name__
     if isinstance(logits, tuple | list):
@@ -251,26 +289,80 @@ def check_logits(logits) -> Tensor:
 def check_function(f, x: Tensor, num_classes: int) -> None:
     """`InputError` unless f: images (B, C, H, W) → logits (B, `num_classes`) is a function of each image by itself.
 
-    Asked of a noisy copy of x (C, H, W) among three other images: the same batch twice must give the same logits
-    (no dropout, no noise of its own), and the copy alone what it gives among others (no statistics of the batch).
+    Asked of a noisy copy of x (C, H, W) among others. It must draw no random numbers, however seldom they change the
+    answer. The same batch twice, and the copy in the same place among other neighbours, must give the same logits:
+    the same program computes them from the same numbers, so that rounding excuses nothing. In another place, or alone,
+    another program may: there they agree up to rounding. `WorkError` where f gives NaN.
     """
+    if isinstance(f, CompiledNetwork):  # which fills small batches up, and was compared with what it computes
+        f = f.plain
     generator = torch.Generator().manual_seed(0)  # nothing of the caller's
-    copy_of_x = x.detach().float() + torch.randn(1, *x.shape, generator=generator).to(x.device) / 8
-    probe = torch.cat((copy_of_x, torch.rand(3, *x.shape, generator=generator).to(x.device)))
-    with torch.inference_mode():
-        first, second, alone = (logits_of(f, batch) for batch in (probe, probe, probe[:1]))
-    if first.shape != (len(probe), num_classes) or first.isnan().any():
-        return  # the votes will say so
-    if not (off := difference(second, first)) <= 1e-5:
+    copy_of_x = x.detach().float().cpu() + torch.randn(1, *x.shape, generator=generator) / 8
+    one, two, three = torch.rand(3, 1, *x.shape, generator=generator)
+    far, farther = torch.randn(2, 1, *x.shape, generator=generator)
+    probe, other = torch.cat((one, copy_of_x, two, three)), torch.cat((far, copy_of_x, copy_of_x, farther))
+    dtype = getattr(f, "dtype", own_type(f))
+    with torch.inference_mode(), evaluating(f) as evaluated:
+        probe, other = probe.to(x.device), other.to(x.device)
+        first = logits_of(evaluated, probe).clone()  # it may write its answers into one and the same place
+        chance = _generators(evaluated, x.device)
+        second, among_others = logits_of(evaluated, probe).clone(), logits_of(evaluated, other).clone()
+        drawn = [name for name, state in _generators(evaluated, x.device).items() if state != chance[name]]
+        alone = logits_of(evaluated, probe[1:2]).clone()
+    if first.shape != (len(probe), num_classes):
+        raise InputError(
+            f"base classifier: got logits of shape {tuple(first.shape)}, expected ({len(probe)}, {num_classes})."
+        )
+    if any(bool(logits.isnan().any()) for logits in (first, second, among_others, alone)):
+        raise WorkError(NO_VOTE)
+    if not (off := difference(second, first, dtype)) <= 1e-5:
         raise InputError(
             f"base classifier: got two answers to one batch, {off:.2g} of their range apart, expected a function: "
             "no dropout, no noise of its own."
         )
-    if not (off := difference(alone, first[:1])) <= ROUNDING.get(getattr(f, "dtype", own_type(f)), 1e-3):
+    if drawn:
         raise InputError(
-            f"base classifier: got logits of an image that depend on its neighbours in the batch, by {off:.2g} of "
-            "their range, expected a function of the image alone: no statistics of the batch."
+            f"base classifier: got one that draws random numbers ({drawn[0]}), expected a function: "
+            "no dropout, no noise of its own, however seldom."
         )
+    scale = torch.cat((first, among_others))  # in whose range all differences of the image's logits are measured
+
+    def off_by(logits: Tensor) -> float:
+        return difference(torch.cat((logits, scale)), torch.cat((first[1:2], scale)), dtype)
+
+    for logits, tolerance, where in (
+        (among_others[1:2], 1e-5, "depend on its neighbours in the batch"),
+        (among_others[2:3], ROUNDING.get(dtype, 1e-3), "depend on its place in the batch"),
+        (alone, ROUNDING.get(dtype, 1e-3), "depend on its neighbours in the batch"),
+    ):
+        if not (off := off_by(logits)) <= tolerance:
+            raise InputError(
+                f"base classifier: got logits of an image that {where}, by {off:.2g} of their range, expected a "
+                "function of the image alone: no statistics of the batch."
+            )
+
+
+def _generators(f, device: torch.device) -> dict[str, bytes]:
+    """Where each source of random numbers stands that f could draw from: everyone's, and what its modules hold."""
+    states: dict[str, Any] = {
+        "of Python's random": random.getstate(),
+        "of numpy.random": np.random.get_state(),
+        "of torch's own generator": torch.get_rng_state().tolist(),
+    }
+    if device.type == "cuda":
+        states["of torch's own generator on the GPU"] = torch.cuda.get_rng_state(device).tolist()
+    for name, module in f.named_modules() if isinstance(f, nn.Module) else ():
+        for attribute, value in vars(module).items():
+            if isinstance(value, torch.Generator):
+                value = value.get_state().tolist()
+            elif isinstance(value, np.random.Generator):
+                value = value.bit_generator.state
+            elif isinstance(value, random.Random):
+                value = value.getstate()
+            else:
+                continue
+            states[f"of {name}.{attribute}" if name else f"of {attribute}"] = value
+    return {name: repr(state).encode() for name, state in states.items()}
 
 
 # -- compiled ------------------------------------------------------------------------------
@@ -336,6 +428,7 @@ class CompiledNetwork(nn.Module):
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         # freezing: weights become constants, laid out in advance as the convolutions want them
         options: dict[str, Any] = {"freezing": True, "triton.cudagraphs": graph and device.startswith("cuda")}
+        self.plain = network
         self.compiled = torch.compile(network, dynamic=False, options=options)
         try:
             _keep_cache_apart()

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from rslab import attacks, records
 from rslab.bounds import BOUNDS
 from rslab.config import NOISY, UsedBy, check_options, check_whole_numbers
-from rslab.data import DATASETS, LabeledImages, beyond_the_cube, check_labels, load_dataset
+from rslab.data import DATASETS, LabeledImages, beyond_the_cube, check_data, load_dataset
 from rslab.devices import PRECISIONS, check_fits, choose_precision
 from rslab.errors import (
     InputError,
@@ -208,7 +208,8 @@ def load_target(target: Path, dataset: str | None, normalization: str, sigma: fl
 def _noisy_accuracy(model: nn.Module, data: LabeledImages, sigma: float) -> float:
     x, y = data.images[:200], data.labels[:200]
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)) * sigma
-    return float((logits_of(model, x + noise).argmax(1) == y).float().mean())
+    logits = logits_of(model, x + noise)
+    return float(((logits.argmax(1) == y) & ~logits.isnan().any(1)).float().mean())
 
 
 def chosen_indices(size: int, skip: int, limit: int | None) -> list[int]:
@@ -231,10 +232,11 @@ def certify_dataset(
     Of several processes each yields the rows of its share (`shares`).
     """
     model = as_module(model)
-    check_labels(data.labels, data.num_classes, len(data.images))
+    data = check_data(data)
     _check_classes(model, data, device)
     _note_units(data.shape, sigma=settings.sigma)
     settings = _settled(settings, data, device, log, resume)
+    chosen = chosen_indices(len(data), settings.skip, settings.max)
     columns, plan = records.CERTIFY_COLUMNS + records.COUNT_COLUMNS, settings.plan()
     network, precision = _fast_copy(model, data, settings, device)
     settings = replace(settings, precision=precision)
@@ -249,7 +251,6 @@ def certify_dataset(
     described.pop("radii")
     described |= {"slack": SLACK[settings.sampler]}
     described |= {"radii": list(plan.radii), "between": plan.between} if plan else {}
-    chosen = chosen_indices(len(data), settings.skip, settings.max)
     share = open_share(log, columns, described | _provenance(model, data, device), chosen, resume)
     smoothed = SmoothedClassifier(network, data.num_classes, settings.sigma, size, settings.sampler)
     return share.during(_certified_rows(smoothed, data, settings, share, device))
@@ -297,8 +298,7 @@ def attack_dataset(
     `source`: craft the attack on this model instead (transfer attack).
     """
     model = as_module(model)
-    labels = check_labels(data.labels, data.num_classes, len(data.images))
-    data = replace(data, labels=labels)
+    data = check_data(data)
     _check_classes(model, data, device)
     _note_units(data.shape, settings.norm, epsilon=settings.epsilon)
     _note_units(data.shape, sigma=settings.sigma)
@@ -316,7 +316,6 @@ def attack_dataset(
     attacked = network if source is None else _fast_copy(source, data, settings, device)[0]
     chosen = chosen_indices(len(data), settings.skip, settings.max)
     share = open_share(log, records.ATTACK_COLUMNS, asdict(settings) | provenance, chosen, resume)
-    check_function(network, data.images[0].to(device), data.num_classes)
     _note_softmax(attacked, data, device)
     smoothed = None
     if settings.sigma > 0:
@@ -465,10 +464,11 @@ def _noisy_batch(data: LabeledImages, size: int, sigma: float, device: str) -> T
 
 
 def _fast_copy(model: nn.Module, data: LabeledImages, settings, device: str) -> tuple[nn.Module, str]:
-    """A fast network, compared with `model` on a batch, and the precision that it computes in."""
+    """A fast network, compared with `model` on a batch and found to be a function, and the precision it computes in."""
     network = InferenceNetwork(model, settings.precision)
     with torch.inference_mode():
         network(_noisy_batch(data, 8, settings.sigma, device))
+    check_function(network, data.images[0].to(device), data.num_classes)
     return network, settings.precision if network.copied else "float32"
 
 

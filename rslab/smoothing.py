@@ -15,8 +15,16 @@ from torch import Tensor
 
 from rslab import bounds
 from rslab.data import check_image
-from rslab.errors import InputError, WorkError, check_at_least, check_choice, check_open_unit, check_positive
-from rslab.inference import check_function, check_logits, evaluating, own_type
+from rslab.errors import (
+    InputError,
+    WorkError,
+    check_at_least,
+    check_choice,
+    check_count,
+    check_open_unit,
+    check_positive,
+)
+from rslab.inference import NO_VOTE, check_function, check_logits, evaluating, own_type
 from rslab.sampling import SAMPLERS, SLACK, noisy_copies
 from rslab.sequential import SequentialPlan, SequentialTest
 
@@ -75,9 +83,9 @@ class SmoothedClassifier:
     def __post_init__(self):
         check_positive("sigma", self.sigma)
         check_choice("sampler", self.sampler, SAMPLERS)
-        check_at_least("num_classes", self.num_classes, 2)
+        check_at_least("num_classes", check_count("num_classes", self.num_classes), 2)
         if self.batch_size is not None:
-            check_at_least("batch_size", self.batch_size, 1)
+            check_count("batch_size", self.batch_size)
 
     def predict(self, x: Tensor, n: int, alpha: float, *, generator: torch.Generator | None = None) -> Prediction:
         """PREDICT: the majority vote of n noisy copies of the image `x` (C, H, W), or ABSTAIN.
@@ -85,7 +93,7 @@ class SmoothedClassifier:
         An answer differs from g(x) with probability at most α (Cohen et al. 2019,
         Proposition 1): a binomial test asks whether the top two could be equally likely.
         """
-        check_at_least("n", n, 1)
+        check_count("n", n)
         check_open_unit("alpha", alpha)
         counts = self.sample_under_noise(x, n, generator=generator)
         top_two = counts.topk(2)
@@ -115,8 +123,8 @@ class SmoothedClassifier:
         shared between the two; "hoeffding" or "bernstein", which average the soft
         votes F(x + δ) as lecture 14 does and certify argmax G instead of g.
         """
-        check_at_least("n0", n0, 1)
-        check_at_least("n", n, 1)
+        check_count("n0", n0)
+        check_count("n", n)
         check_open_unit("alpha", alpha)
         check_choice("bound", bound, bounds.BOUNDS)
         check_image(x)
@@ -155,7 +163,7 @@ class SmoothedClassifier:
         The radius is the largest of the plan's that passed (`rslab.sequential` has the proof),
         `n` of the certificate the votes that were taken.
         """
-        check_at_least("n0", n0, 1)
+        check_count("n0", n0)
         if plan.sigma != self.sigma:
             raise InputError(f"plan: got one for σ = {plan.sigma:g}, expected σ = {self.sigma:g}.")
         if plan.slack != SLACK[self.sampler]:
@@ -176,6 +184,7 @@ class SmoothedClassifier:
 
     def sample_under_noise(self, x: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """SAMPLEUNDERNOISE: how often f returns each class on x + δ, n draws; int64 (num_classes,)."""
+        check_count("n", n)
         check_image(x)
         sums, _ = self._sum_votes(x, n, self._hard_votes, generator)
         return sums.long()
@@ -201,19 +210,19 @@ class SmoothedClassifier:
         if not self._asked:
             check_function(self.base_classifier, x, self.num_classes)
             self._asked.append(True)
-        with evaluating(self.base_classifier):
-            return self._sums(x, n, votes, generator)
+        with evaluating(self.base_classifier) as f:
+            return self._sums(f, x, n, votes, generator)
 
-    def _sums(self, x: Tensor, n: int, votes: Callable, generator) -> tuple[Tensor, Tensor]:
+    def _sums(self, f: LogProbs, x: Tensor, n: int, votes: Callable, generator) -> tuple[Tensor, Tensor]:
         x = x.detach().float()
         draw = noisy_copies(self.sampler, x, self.sigma)
         sums = torch.zeros(2, self.num_classes, dtype=torch.float64, device=x.device)
         broken = torch.zeros(1, dtype=torch.float64, device=x.device)
         batch_size = self.batch_size or default_batch_size(x.shape, x.device.type)
-        dtype = own_type(self.base_classifier)
+        dtype = own_type(f)
         for start in range(0, n, batch_size):
             size = min(batch_size, n - start)
-            logits = check_logits(self.base_classifier(draw(size, generator).to(dtype)))  # (size, C, H, W) → (size, K)
+            logits = check_logits(f(draw(size, generator).to(dtype)))  # (size, C, H, W) → (size, K)
             if logits.shape != (size, self.num_classes):
                 raise InputError(
                     f"base classifier: got logits of shape {tuple(logits.shape)}, "
@@ -223,7 +232,7 @@ class SmoothedClassifier:
             sums += votes(logits)
         *both, nans = torch.cat((sums.flatten(), broken)).cpu().split((self.num_classes, self.num_classes, 1))
         if nans:
-            raise WorkError("The network gave NaN for a noisy image, which is no vote: nothing is certified.")
+            raise WorkError(NO_VOTE)
         if both[0].isnan().any():
             raise WorkError("The network gave infinite logits, whose softmax is no number: nothing is certified.")
         return tuple(both)

@@ -10,7 +10,6 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,7 +18,7 @@ from torch.nn.functional import pad
 
 from rslab import records
 from rslab.config import ATTACKING, NOISY, TrainConfig
-from rslab.data import DATASETS, LabeledImages, beyond_the_cube, check_images, check_labels, load_dataset
+from rslab.data import DATASETS, LabeledImages, beyond_the_cube, check_data, load_dataset
 from rslab.devices import check_fits, choose_precision, device_name
 from rslab.distributed import agree, part_of, world
 from rslab.errors import InputError, WorkError, check_choice, check_file, check_new_folder
@@ -54,7 +53,7 @@ def train(
     """
     choose_precision(config.precision, device)
     _check_before_loading(config, out, resume)
-    data = load_dataset(config.dataset, "train") if data is None else _checked(data)
+    data = load_dataset(config.dataset, "train") if data is None else check_data(data)
     _note_units(config, data.shape)
     # noise and noisy copies, of the images of one step
     check_fits("samples", config.samples, 4 * min(config.batch_size, len(data)) * math.prod(data.shape), device)
@@ -86,16 +85,6 @@ def _note_units(config: TrainConfig, shape: tuple[int, ...]) -> None:
         note = beyond_the_cube(name, getattr(config, name), shape, norm) if config.method in users else None
         if note and world().first:
             print(note, file=sys.stderr)
-
-
-def _checked(data: LabeledImages) -> LabeledImages:
-    """A caller's data as training takes them: images float32 in [0, 1], labels int64 of its classes; else refused."""
-    if not len(data):
-        raise InputError("data: got no image, expected some to train on.")
-    labels = check_labels(data.labels, data.num_classes, len(data.images))
-    if isinstance(data.images, FolderImages):
-        return replace(data, labels=labels)
-    return replace(data, images=check_images(data.images, name="data").detach().float(), labels=labels)
 
 
 def _check_before_loading(config: TrainConfig, out: Path | None, resume: bool) -> None:

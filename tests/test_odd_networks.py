@@ -2,8 +2,10 @@
 
 import functools
 import itertools
+import random
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from helpers import normal, uniform
@@ -177,6 +179,105 @@ def tied() -> nn.Module:
     return model
 
 
+MASK = torch.tensor([-1e9, 0.0, 0.0, -1e9, 0.0])
+
+
+def masked(layer: nn.Module, mask: torch.Tensor = MASK) -> nn.Module:
+    """A network with `layer` inside, two of whose classes are never to be answered."""
+    return odd(lambda self, x: self.head(self.norm(self.layer(self.conv(x)))) + mask, conv=conv(), layer=layer,
+               norm=nn.BatchNorm2d(4))  # fmt: skip
+
+
+class Always(nn.Module):
+    """What a function of a tensor does, in any mode."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def around(function) -> nn.Module:
+    """A plain network of what `function` makes of the images."""
+    return odd(lambda self, x: self.head(self.conv(function(x))), conv=conv())
+
+
+def seldom(draw) -> nn.Module:
+    """A network that leaves its convolution's share out once in ten thousand times."""
+    return odd(lambda self, x: self.head(self.conv(x) * (0.0 if draw() < 1e-4 else 1.0)), conv=conv())
+
+
+def with_generator(generator, draw) -> nn.Module:
+    model = odd(lambda self, x: self.head(self.conv(x) * (0.0 if draw(self.generator) < 1e-4 else 1.0)), conv=conv())
+    model.generator = generator
+    return model
+
+
+def reused() -> nn.Module:
+    """Noise of its own, written into one and the same tensor: every answer is the last."""
+
+    def forward(self, x):
+        self.answers[len(x)] = self.answers.get(len(x), torch.zeros(len(x), K))
+        return self.answers[len(x)].copy_(self.head(self.conv(x + 0.01 * torch.randn_like(x))))
+
+    model = odd(forward, conv=conv())
+    model.answers = {}
+    return model
+
+
+class Merging(nn.Module):
+    """A convolution with a correction that eval mode adds to its weights and train mode takes away, up to rounding."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.more, self.merged = conv(), nn.Parameter(torch.zeros(4, 1, 3, 3)), False
+
+    def train(self, mode: bool = True):
+        if mode == self.merged:
+            self.conv.weight.data += -self.more if mode else self.more
+            self.merged = not mode
+        return super().train(mode)
+
+    def forward(self, x):
+        weight = self.conv.weight if self.merged else self.conv.weight + self.more
+        return nn.functional.conv2d(x, weight, self.conv.bias, padding=1)
+
+
+class Deploying(nn.Module):
+    """Two branches that eval mode makes one convolution of, for good."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = conv(), conv()
+
+    def train(self, mode: bool = True):
+        if not mode and hasattr(self, "one"):
+            self.both = conv()
+            self.both.weight = nn.Parameter(self.one.weight + self.two.weight)
+            self.both.bias = nn.Parameter(self.one.bias + self.two.bias)
+            del self.one, self.two
+        return super().train(mode)
+
+    def forward(self, x):
+        return self.one(x) + self.two(x) if hasattr(self, "one") else self.both(x)
+
+
+def in_train_mode(module: nn.Module) -> nn.Module:
+    model = nn.Sequential(module, nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 36, K))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
+    return model
+
+
+def exported() -> nn.Module:
+    dynamic = ({0: torch.export.Dim.DYNAMIC},)
+    return torch.export.export(plain(), (torch.zeros(4, *SHAPE),), dynamic_shapes=dynamic).module()
+
+
 def normalised(hook: bool = False) -> nn.Module:
     model = nn.Sequential(Normalize((0.3,), (0.2,)), plain())
     if hook:
@@ -228,6 +329,17 @@ CERTIFIED = {
     "normalised": normalised,
     "normalised, and hooked": lambda: normalised(hook=True),
     "train mode": train_mode,
+    "eval mode merges weights": lambda: in_train_mode(Merging()),
+    "eval mode builds another network": lambda: in_train_mode(Deploying()),
+    "an exported program": exported,
+    "an exported program inside": lambda: nn.Sequential(Normalize((0.3,), (0.2,)), exported()),
+    "compiled by the caller": lambda: torch.compile(plain(), backend="eager"),
+    "masked classes": lambda: masked(nn.Identity()),
+    "impossible classes": lambda: masked(nn.Identity(), torch.where(MASK < 0, -torch.inf, 0.0)),
+    "a class that is never near": lambda: odd(lambda self, x: self.head(self.conv(x)) * MASK.add(1), conv=conv()),
+    "logits of thousands": lambda: odd(lambda self, x: 1e6 * self.head(self.conv(x)) + 1e7, conv=conv()),
+    "logits of millionths": lambda: odd(lambda self, x: 1e-7 * self.head(self.conv(x)), conv=conv()),
+    "constant": lambda: odd(lambda self, x: 0 * self.head(x.expand(-1, 4, -1, -1)) + torch.arange(5.0)),
     "frozen in train mode": frozen_in_train_mode,
     "weight norm, old": lambda: old_style(nn.utils.weight_norm),
     "spectral norm, old": lambda: old_style(nn.utils.spectral_norm),
@@ -258,6 +370,38 @@ REFUSED = {
         lambda: odd(lambda self, x: self.head(self.conv(x + 0.01 * torch.randn_like(x))), conv=conv()),
         "two answers to one batch",
     ),
+    "dropout beside masked classes": (
+        lambda: masked(Always(lambda x: nn.functional.dropout(x, 0.3))), "two answers to one batch"
+    ),
+    "the mean of the batch beside masked classes": (
+        lambda: masked(Always(lambda x: x - 0.1 * x.mean(0))), "depend on its neighbours"
+    ),
+    "torch's chance, seldom": (lambda: seldom(lambda: float(torch.rand(()))), "torch's own generator"),
+    "Python's chance, seldom": (lambda: seldom(random.random), "Python's random"),
+    "NumPy's chance, seldom": (lambda: seldom(np.random.random), "numpy.random"),
+    "a generator of torch, seldom": (
+        lambda: with_generator(torch.Generator(), lambda own: float(torch.rand((), generator=own))), "generator"
+    ),
+    "a generator of NumPy, seldom": (
+        lambda: with_generator(np.random.default_rng(0), lambda own: own.random()), "generator"
+    ),
+    "a generator of Python, seldom": (
+        lambda: with_generator(random.Random(0), lambda own: own.random()), "generator"
+    ),
+    "noise in a tensor that is used again": (reused, "two answers to one batch"),
+    "the place in the batch": (
+        lambda: around(lambda x: x + 0.1 * torch.arange(float(len(x)))[:, None, None, None]), "its place in the batch"
+    ),
+    "the size of the batch": (lambda: around(lambda x: x * len(x)), "depend on its neighbours"),
+    "the first image": (lambda: around(lambda x: x - 0.1 * x[:1]), "depend on its neighbours"),
+    "the last image": (lambda: around(lambda x: x - 0.1 * x[-1:]), "depend on its neighbours"),
+    "the largest pixel": (lambda: around(lambda x: x / x.abs().max()), "depend on its neighbours"),
+    "a trace of the batch's mean": (lambda: around(lambda x: x - 1e-3 * x.mean(0)), "depend on its neighbours"),
+    "a little of the batch's mean in bfloat16": (
+        lambda: around(lambda x: x - 0.05 * x.mean(0)).bfloat16(), "depend on its neighbours"
+    ),
+    "truth values": (lambda: odd(lambda self, x: self.head(self.conv(x)) > 0, conv=conv()), "bool"),
+    "complex": (lambda: odd(lambda self, x: self.head(self.conv(x)) * 1j, conv=conv()), "complex"),
     "the mean of the batch": (
         lambda: odd(lambda self, x: self.head(self.conv(x - x.mean(0))), conv=conv()), "depend on its neighbours"
     ),
@@ -323,6 +467,7 @@ def test_votes_are_those_of_the_network_that_was_given(name, data):
     assert same(state(model), before)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch.compile's own
 @pytest.mark.parametrize("name", CERTIFIED)
 def test_logs_are_about_the_network_that_was_given(name, data, tmp_path):
     model = CERTIFIED[name]()
