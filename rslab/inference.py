@@ -291,8 +291,8 @@ def check_function(f, x: Tensor, num_classes: int) -> None:
 
     Asked of a noisy copy of x (C, H, W) among others. It must draw no random numbers, however seldom they change the
     answer. The same batch twice, and the copy in the same place among other neighbours, must give the same logits:
-    the same program computes them from the same numbers, so that rounding excuses nothing. In another place, or alone,
-    another program may: there they agree up to rounding. `WorkError` where f gives NaN.
+    the same program computes them from the same numbers, so that rounding excuses nothing. In a batch of another size
+    another program may: an image alone agrees with itself among others up to rounding. `WorkError` for NaN.
     """
     if isinstance(f, CompiledNetwork):  # which fills small batches up, and was compared with what it computes
         f = f.plain
@@ -300,7 +300,7 @@ def check_function(f, x: Tensor, num_classes: int) -> None:
     copy_of_x = x.detach().float().cpu() + torch.randn(1, *x.shape, generator=generator) / 8
     one, two, three = torch.rand(3, 1, *x.shape, generator=generator)
     far, farther = torch.randn(2, 1, *x.shape, generator=generator)
-    probe, other = torch.cat((one, copy_of_x, two, three)), torch.cat((far, copy_of_x, copy_of_x, farther))
+    probe, other = torch.cat((one, copy_of_x, two, three)), torch.cat((far, copy_of_x, three, farther))
     dtype = getattr(f, "dtype", own_type(f))
     with torch.inference_mode(), evaluating(f) as evaluated:
         probe, other = probe.to(x.device), other.to(x.device)
@@ -308,11 +308,10 @@ def check_function(f, x: Tensor, num_classes: int) -> None:
         chance = _generators(evaluated, x.device)
         second, among_others = logits_of(evaluated, probe).clone(), logits_of(evaluated, other).clone()
         drawn = [name for name, state in _generators(evaluated, x.device).items() if state != chance[name]]
-        alone = logits_of(evaluated, probe[1:2]).clone()
+        alone = logits_of(evaluated, probe[:1]).clone()
     if first.shape != (len(probe), num_classes):
-        raise InputError(
-            f"base classifier: got logits of shape {tuple(first.shape)}, expected ({len(probe)}, {num_classes})."
-        )
+        got, expected = tuple(first.shape), (len(probe), num_classes)
+        raise InputError(f"base classifier: got logits of shape {got}, expected {expected}.")
     if any(bool(logits.isnan().any()) for logits in (first, second, among_others, alone)):
         raise WorkError(NO_VOTE)
     if not (off := difference(second, first, dtype)) <= 1e-5:
@@ -325,21 +324,15 @@ def check_function(f, x: Tensor, num_classes: int) -> None:
             f"base classifier: got one that draws random numbers ({drawn[0]}), expected a function: "
             "no dropout, no noise of its own, however seldom."
         )
-    scale = torch.cat((first, among_others))  # in whose range all differences of the image's logits are measured
-
-    def off_by(logits: Tensor) -> float:
-        return difference(torch.cat((logits, scale)), torch.cat((first[1:2], scale)), dtype)
-
-    for logits, tolerance, where in (
-        (among_others[1:2], 1e-5, "depend on its neighbours in the batch"),
-        (among_others[2:3], ROUNDING.get(dtype, 1e-3), "depend on its place in the batch"),
-        (alone, ROUNDING.get(dtype, 1e-3), "depend on its neighbours in the batch"),
-    ):
-        if not (off := off_by(logits)) <= tolerance:
-            raise InputError(
-                f"base classifier: got logits of an image that {where}, by {off:.2g} of their range, expected a "
-                "function of the image alone: no statistics of the batch."
-            )
+    with_others = torch.cat(
+        (alone, among_others[1:2], first[2:])
+    )  # the same images as `first`, in whose range it counts
+    off = difference(with_others[1:], first[1:], dtype)
+    if not off <= 1e-5 or not (off := difference(with_others, first, dtype)) <= ROUNDING.get(dtype, 1e-3):
+        raise InputError(
+            f"base classifier: got logits of an image that depend on its neighbours in the batch, by {off:.2g} of "
+            "their range, expected a function of the image alone: no statistics of the batch."
+        )
 
 
 def _generators(f, device: torch.device) -> dict[str, bytes]:

@@ -256,6 +256,8 @@ def test_images_in_the_unit_interval_pass_and_an_empty_batch_too():
             r"from 1\.000000000001 to 1\.000000000001, expected",
         ),
         (torch.linspace(-2, 2, 4).view(1, 1, 2, 2), "normalisation belongs in the model"),
+        (torch.zeros(1, 1, 0, 2), r"shape \(1, 1, 0, 2\), expected \(B, C, H, W\) of 1 or more each"),
+        (torch.zeros(0, 0, 2, 2), r"shape \(0, 0, 2, 2\)"),
         (torch.zeros(1, 1, 2, 2, dtype=torch.uint8), "uint8, expected floating-point"),
         (np.zeros((1, 1, 2, 2)), r"ndarray of shape \(1, 1, 2, 2\), expected a float tensor"),
         ([0.5], "list, expected a float tensor"),

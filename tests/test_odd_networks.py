@@ -389,9 +389,6 @@ REFUSED = {
         lambda: with_generator(random.Random(0), lambda own: own.random()), "generator"
     ),
     "noise in a tensor that is used again": (reused, "two answers to one batch"),
-    "the place in the batch": (
-        lambda: around(lambda x: x + 0.1 * torch.arange(float(len(x)))[:, None, None, None]), "its place in the batch"
-    ),
     "the size of the batch": (lambda: around(lambda x: x * len(x)), "depend on its neighbours"),
     "the first image": (lambda: around(lambda x: x - 0.1 * x[:1]), "depend on its neighbours"),
     "the last image": (lambda: around(lambda x: x - 0.1 * x[-1:]), "depend on its neighbours"),
@@ -495,11 +492,45 @@ def test_what_is_no_function_of_an_image_is_refused(name, data, tmp_path):
     assert str(error.value).count("\n") == 0
     with pytest.raises((InputError, WorkError), match=said):
         list(certify_dataset(model, data, SETTINGS, tmp_path / "log.tsv"))
+    assert not list(tmp_path.iterdir())  # a log begins with a network that can be certified
     for sigma, objective in ((0.25, "smoothadv"), (0.0, "base")):
         settings = AttackSettings(sigma=sigma, objective=objective, steps=1, n=50, precision="float32")
         with pytest.raises((InputError, WorkError), match=said):
             list(attack_dataset(model, data, settings, tmp_path / f"attack-{sigma}.tsv"))
+    assert not list(tmp_path.iterdir())
     assert same(state(model), before)
+
+
+@pytest.mark.parametrize(
+    "wrong, said",
+    [
+        (lambda images: torch.cat((images[:1], images[1:] + 1)), "data: got pixels from"),
+        (lambda images: torch.cat((images[:1], images[1:] * torch.nan)), "data: got NaN"),
+        (lambda images: images[:, 0], r"data: got shape \(2, 6, 6\)"),
+        (lambda images: images[:, :, :0], r"data: got shape \(2, 1, 0, 6\)"),
+        (lambda images: images[:0], "data: got no image"),
+        (lambda images: (255 * images).byte().numpy(), "data: got torch.uint8"),
+        (lambda images: images.tolist(), "data: got list"),
+    ],
+    ids=["the second too bright", "the second NaN", "three dimensions", "no rows", "none", "bytes", "a list"],
+)
+def test_data_that_cannot_be_certified_leave_no_log(wrong, said, data, tmp_path):
+    images = wrong(data.images)
+    bad = LabeledImages("bad", images, data.labels[: len(images)], data.classes, "0")
+    attacked = AttackSettings(sigma=0.25, steps=1, n=50, precision="float32")
+    for function, settings in ((certify_dataset, SETTINGS), (attack_dataset, attacked)):
+        with pytest.raises(InputError, match=said):
+            list(function(plain(), bad, settings, tmp_path / "log.tsv"))
+        assert not list(tmp_path.iterdir())
+
+
+def test_arrays_and_double_precision_are_the_same_data(data, tmp_path):
+    rows = []
+    for images in (data.images, data.images.numpy(), data.images.double(), data.images.double().numpy()):
+        given = LabeledImages("odd", images, data.labels.numpy(), data.classes, "0")
+        log = tmp_path / f"{len(rows)}.tsv"
+        rows.append([row[:5] for row in certify_dataset(plain(), given, SETTINGS, log)])
+    assert rows[0] == rows[1] == rows[2] == rows[3] and len(rows[0]) == 2
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)

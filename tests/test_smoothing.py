@@ -14,7 +14,7 @@ from rslab.smoothing import ABSTAIN, SmoothedClassifier, log_mean_probs, mean_lo
 from rslab.theory import Halfspace, Interval
 
 ALPHA = 0.001
-ASKED = 3  # batches by which a classifier asks, once, whether f is a function of each image by itself
+ASKED = 4  # batches by which a classifier asks, once, whether f is a function of each image by itself
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -272,7 +272,7 @@ def test_images_outside_the_unit_interval_are_refused(value):
 
 def test_another_number_of_classes_or_a_batch_of_images_is_refused():
     smoothed = SmoothedClassifier(Recorder(num_classes=10), 3, 0.5)
-    with pytest.raises(InputError, match=r"shape \(100, 10\), expected \(100, 3\)"):
+    with pytest.raises(InputError, match=r"shape \(4, 10\), expected \(4, 3\)"):
         smoothed.predict(torch.zeros(1, 2, 2), 100, ALPHA)
     with pytest.raises(InputError, match=r"shape .*expected \(C, H, W\), one image"):
         smoothed.predict(torch.zeros(5, 1, 2, 2), 100, ALPHA)
@@ -288,6 +288,9 @@ def test_sigma_must_be_a_positive_number(sigma):
     "n0, n, alpha, bound, name",
     [
         (0, 10, ALPHA, "two-class", "n0"),
+        (9.5, 10, ALPHA, "two-class", "n0"),
+        (10, 99.5, ALPHA, "two-class", "n"),
+        (10, True, ALPHA, "two-class", "n"),
         (10, 0, ALPHA, "two-class", "n"),
         (10, 10, 0.0, "two-class", "alpha"),
         (10, 10, 1.0, "two-class", "alpha"),
