@@ -21,6 +21,7 @@ caller's, counts how often that happened to each image. (FGSM counts, and stays:
 from collections.abc import Callable
 from functools import wraps
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,7 +35,7 @@ from rslab.errors import (
     check_open_unit,
     check_positive,
 )
-from rslab.inference import check_logits
+from rslab.inference import check_logits, failure
 
 NORMS = ("l2", "linf")
 Objective = Callable[[Tensor, Tensor], Tensor]
@@ -105,9 +106,14 @@ def project(x: Tensor, delta: Tensor, epsilon: float | Tensor, norm: str = "l2")
 
 
 def _within(x: Tensor, adversarial: Tensor, epsilon: float | Tensor, norm: str) -> Tensor:
-    """The images themselves where rounding still left one beyond ε (ε near float32's resolution)."""
-    beyond = _norm(adversarial.double() - x.double(), norm) > _each(epsilon, x.double())
-    return torch.where(beyond, x, adversarial)
+    """The perturbed images, each pixel rounded towards the original where rounding left an image beyond ε."""
+    exact, radius = x.double(), _each(epsilon, x.double())
+    moved = adversarial.double() - exact
+    beyond = _norm(moved, norm) > radius
+    shorter = moved * (radius * (1 - 1e-9) / _norm(moved, norm).clamp_min(1e-300)).clamp_max(1.0)
+    if norm == "linf":
+        shorter = moved.clamp_max(radius).clamp_min(-radius)
+    return torch.where(beyond, _rounded_towards(x, exact + shorter), adversarial)
 
 
 def _drawn(random, shape, x: Tensor, generator) -> Tensor:
@@ -163,14 +169,19 @@ def _direction(slope: Tensor, norm: str, number: int, flat_spots: Tensor | None)
 
 
 class _Scores:
-    """`log_probs` with its output checked: scores (B, K), K above every label, in float32 at least."""
+    """`log_probs` with its output checked: scores (B, K), K above every label, in float32 at least.
 
-    def __init__(self, log_probs: Callable[[Tensor], Tensor], y: Tensor):
+    It is given copies, into which it may write, in the precision of the images, or where it takes none such in that
+    of the caller's or another.
+    """
+
+    def __init__(self, log_probs: Callable[[Tensor], Tensor], y: Tensor, given: torch.dtype):
         self.log_probs, self.y, self.broken = log_probs, y, torch.zeros((), dtype=torch.bool, device=y.device)
+        self.given, self.dtype = given, torch.float32
         self.known = False
 
     def __call__(self, x: Tensor) -> Tensor:
-        scores = check_logits(self.log_probs(x))
+        scores = check_logits(self.log_probs(x.to(self.dtype, copy=True)) if self.known else self._first(x))
         if not self.known:
             if scores.dim() != 2 or len(scores) != len(x):
                 raise InputError(f"model: got scores of shape {tuple(scores.shape)}, expected ({len(x)}, K).")
@@ -178,6 +189,19 @@ class _Scores:
             self.known = True
         self.broken = self.broken | scores.isnan().any()  # looked at once, at the end: no waiting for a GPU
         return scores if scores.dtype == torch.float64 else scores.float()
+
+    def _first(self, x: Tensor) -> Tensor:
+        failed: Exception | None = None
+        for dtype in dict.fromkeys((x.dtype, self.given, torch.float32, torch.float64)):
+            try:
+                scores, self.dtype = self.log_probs(x.to(dtype, copy=True)), dtype
+                return scores
+            except (InputError, WorkError, MemoryError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:  # weights in another precision, or something of the caller's own making
+                failed = failed or error
+        assert failed is not None
+        raise InputError(f"model: got one that fails on {failure(x, failed)}.") from failed
 
 
 def _at_the_door(attack: Callable) -> Callable:
@@ -194,7 +218,10 @@ def _at_the_door(attack: Callable) -> Callable:
             images = given if given.dtype == torch.float64 else given.float()
             if len(images) == 0:
                 return given
-            scores = _Scores(_in_type(log_probs, images, given.dtype), labels)
+            if not callable(options.get("objective", cross_entropy)):
+                got = options["objective"]
+                raise InputError(f"objective: got {got!r}, expected a function of scores (B, K) and labels (B,).")
+            scores = _Scores(log_probs, labels, given.dtype)
             found = attack(scores, images, labels, *args, **options).detach()
             if bool(scores.broken):
                 raise WorkError("The network gave NaN for an attacked image: its loss cannot be followed.")
@@ -203,33 +230,24 @@ def _at_the_door(attack: Callable) -> Callable:
     return checked
 
 
-def _in_type(log_probs, x: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-    """`log_probs` for float32 images; where the network takes only the caller's half precision, of these."""
-    if dtype == x.dtype:
-        return log_probs
-    try:
-        with torch.no_grad():
-            log_probs(x)
-        return log_probs
-    except RuntimeError:  # of weights in half precision
-        return lambda z: log_probs(z.to(dtype))
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def _rounded_towards(x: Tensor, found: Tensor) -> Tensor:
-    """The images `found` in the half precision of x, no pixel farther from x than it was, hence within ε still."""
-    rounded = found.to(x.dtype)
+    """The images `found` in the precision of x, no pixel farther from x than it was, hence within ε still."""
+    rounded, bits = found.to(x.dtype), _BITS[x.element_size()]
     too_far = (rounded.double() - x.double()).abs() > (found.double() - x.double()).abs()
-    towards = (x > rounded).to(torch.int16) - (x < rounded).to(torch.int16)
+    towards = (x > rounded).to(bits) - (x < rounded).to(bits)
     # Numbers of [0, 1] are in the order of their bits, neighbours one apart.
-    return torch.where(too_far, (rounded.view(torch.int16) + towards).view(x.dtype), rounded)
+    return torch.where(too_far, (rounded.view(bits) + towards).view(x.dtype), rounded)
 
 
 def _check(x: Tensor, epsilon: float | Tensor, steps: int, norm: str) -> None:
     check_choice("norm", norm, NORMS)
+    if not isinstance(epsilon, Tensor) and np.ndim(epsilon):
+        raise InputError(f"epsilon: got a {type(epsilon).__name__}, expected a number or a tensor ({len(x)},).")
     if isinstance(epsilon, Tensor) and epsilon.shape != x.shape[:1]:
         raise InputError(f"epsilon: got shape {tuple(epsilon.shape)}, expected a number or ({len(x)},).")
-    if isinstance(epsilon, list | tuple):
-        raise InputError(f"epsilon: got a {type(epsilon).__name__}, expected a number or a tensor ({len(x)},).")
     for value in epsilon.tolist() if isinstance(epsilon, Tensor) else (epsilon,):
         check_at_least("epsilon", value, 0)
     check_count("steps", steps)
@@ -275,6 +293,8 @@ def pgd(
     if start is not None:
         if random_start:
             raise InputError("random_start: got True with a start, expected one of the two.")
+        if not isinstance(start, Tensor):
+            raise InputError(f"start: got {type(start).__name__}, expected a tensor {tuple(x.shape)}, a perturbation.")
         if start.shape != x.shape:
             raise InputError(f"start: got shape {tuple(start.shape)}, expected {tuple(x.shape)}, a perturbation.")
         if not start.isfinite().all():
@@ -402,6 +422,7 @@ def stein_gradients(
     each δ with −δ: allowed in an attack, never in certification, whose votes must
     be independent. Works for a hard or quantised f too.
     """
+    check_positive("sigma", sigma)
 
     @torch.no_grad()
     def gradient(x: Tensor, y: Tensor) -> Tensor:

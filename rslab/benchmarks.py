@@ -187,7 +187,7 @@ def _certify(model, images, precision: str):
 def _compile(model, images, precision: str):
     x = images[0]
     network = InferenceNetwork(model, precision)
-    with torch.inference_mode():
+    with torch.no_grad():
         network(images)  # compared with the model before it is compiled
     ours = {"ours": _compiled_votes(network, x)}
     if x.device.type == "cuda":

@@ -23,8 +23,13 @@ OF_RADIUS = 16 * ULP  # of a radius: scipy's quantile of the normal is off by 3 
 OF_MEAN = 2.0**-42  # of a mean of a million numbers, added up in float64
 
 
+def _check_votes(n) -> None:
+    if check_at_least("n", n, 1) != int(n):
+        raise InputError(f"n: got {n}, expected a whole number.")
+
+
 def _check_counts(count, n) -> None:
-    check_at_least("n", n, 1)
+    _check_votes(n)
     counts = np.asarray(count)
     if not np.all((counts >= 0) & (counts <= n) & (counts == np.floor(counts))):
         raise InputError(f"count: got {count}, expected whole numbers 0 … n = {n}.")
@@ -142,7 +147,7 @@ def max_certified_radius(n: int, alpha: float, sigma: float) -> float:
     >>> round(max_certified_radius(100_000, 0.001, sigma=1.0), 3)
     3.811
     """
-    check_at_least("n", n, 1)
+    _check_votes(n)
     check_open_unit("alpha", alpha)
     check_positive("sigma", sigma)
     # 1 − α^(1/n) through expm1, and isf in place of ppf: α^(1/n) itself rounds near 1.
@@ -172,6 +177,7 @@ def soft_lower_bound(mean, n: int, alpha: float, *, variance=None):
     n − 1): empirical Bernstein of Maurer and Pontil 2009, Theorem 4,
     mean − √(2 V ln(2/α) / n) − 7 ln(2/α) / (3 (n − 1)), tighter for small V.
     """
+    _check_votes(n)
     check_at_least("n", n, 1 if variance is None else 2)
     check_open_unit("alpha", alpha)
     _check_probability("mean", mean)

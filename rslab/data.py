@@ -225,6 +225,9 @@ DATASETS: dict[str, Callable] = {
 }
 
 
+_REAL = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
 def check_pixels(images: Tensor, *, name: str = "images") -> Tensor:
     """Return `images` if they are a finite floating-point tensor (B, …) in [0, 1], else raise `InputError`.
 
@@ -234,6 +237,8 @@ def check_pixels(images: Tensor, *, name: str = "images") -> Tensor:
     if not isinstance(images, Tensor):
         got = f"{type(images).__name__} of shape {images.shape}" if hasattr(images, "shape") else type(images).__name__
         raise InputError(f"{name}: got {got}, expected a float tensor (B, C, H, W) in [0, 1] (torch.as_tensor).")
+    if images.is_floating_point() and images.dtype not in _REAL:
+        raise InputError(f"{name}: got {images.dtype}, expected float32 or another type that PyTorch computes in.")
     if images.dim() < 2:
         raise InputError(f"{name}: got shape {tuple(images.shape)}, expected (B, C, H, W).")
     if not images.is_floating_point():
@@ -269,9 +274,12 @@ def _other_units(low: float, high: float) -> str:
 
 def check_image(image: Tensor, *, name: str = "image") -> Tensor:
     """Return one image if it is a finite floating-point tensor `(C, H, W)` in [0, 1], else raise `InputError`."""
-    if isinstance(image, Tensor) and image.dim() != 3:
+    if isinstance(image, Tensor) and (image.dim() != 3 or 0 in image.shape):
         raise InputError(f"{name}: got shape {tuple(image.shape)}, expected (C, H, W), one image.")
-    check_images(image[None] if isinstance(image, Tensor) else image, name=name)
+    if not isinstance(image, Tensor):
+        got = f"{type(image).__name__} of shape {image.shape}" if hasattr(image, "shape") else type(image).__name__
+        raise InputError(f"{name}: got {got}, expected a float tensor (C, H, W) in [0, 1] (torch.as_tensor).")
+    check_images(image[None], name=name)
     return image
 
 

@@ -18,9 +18,12 @@ import platform
 import random
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -50,6 +53,7 @@ class InferenceNetwork(nn.Module):
         source = unwrapped(model)
         self._source = (source,)  # a tuple: no submodule of this one
         self.dtype = DTYPES[precision]
+        self.layout = torch.channels_last
         self.normalize: nn.Module = nn.Identity()
         self.network: nn.Module = nn.Identity()
         self._folded: dict[str, str] = {}  # convolution → the batch norm that it took in
@@ -64,12 +68,17 @@ class InferenceNetwork(nn.Module):
         try:
             theirs: Any = on_its_own(self.original)  # the very same tensors
             self._followed = (theirs,)
-            body: Any = copy.deepcopy(theirs).eval().requires_grad_(False)
+            if any("forward" in vars(module) for module in theirs.modules()):
+                return self._use_original("has a forward of its own, which may refer to itself")
+            body: Any = copy.deepcopy(theirs)
+            body.eval()  # which gives nothing back where somebody has written it anew
+            for parameter in body.parameters():
+                parameter.requires_grad_(False)
             if type(body) is nn.Sequential and len(body) > 1 and type(body[0]) is Normalize and not hooked(body):
                 self.normalize, body = body[0], body[1:]
                 self._followed = (theirs[1:],)
             self._folded = fold_in_place(body)
-            self.network = body.to(torch.float32).to(memory_format=torch.channels_last)
+            self.network = body.to(torch.float32)
         except Exception as error:  # a module that cannot be copied fails in ways of its own
             self._use_original(f"cannot be copied ({type(error).__name__})")
 
@@ -84,38 +93,50 @@ class InferenceNetwork(nn.Module):
             self._compare(x.detach())
         if not self.copied:
             return self._plain(x)
-        x = self.normalize(x).to(self.dtype, memory_format=torch.channels_last)
-        return self.network(x).float()
+        return self._fast(x)
+
+    def _fast(self, x: Tensor) -> Tensor:
+        """What the copy gives."""
+        normalized = self.normalize(x).to(self.dtype, memory_format=self.layout)
+        # the network may write into what it is given: never into the caller's images
+        return self.network(normalized.clone() if normalized is x else normalized).float()
 
     def _plain(self, x: Tensor) -> Tensor:
         """What the original gives, wherever it is."""
         where = next((tensor.device for tensor in self.original.parameters()), x.device)
         return logits_of(self.original, x.to(where)).to(x.device)
 
+    @torch.inference_mode(False)  # whose tensors no attack could use
     @torch.no_grad()
     def _compare(self, x: Tensor) -> None:
         """Decide, on one batch, whether the copy is the model's function; then let it compute in its precision."""
         self._compared = True
         if not self.copied:
             return
-        plain = self._plain(x)
-        try:
-            fast = self.network(self.normalize(x).to(memory_format=torch.channels_last))
-            off = difference(fast.float(), plain)
-            if not off <= ROUNDING[torch.float32]:
-                return self._use_original(
-                    f"computes other logits when batch norm is folded (by {off:.2g} of their range)"
-                )
-            self.network.to(self.dtype)
-        except Exception as error:
-            return self._use_original(f"has no copy that computes ({type(error).__name__})")
-        if self.dtype != torch.float32:
+        x, precision, self.dtype = x.clone(), self.dtype, torch.float32
+        plain, reason = self._plain(x), ""
+        for self.layout in (torch.channels_last, torch.contiguous_format):  # the second for views of activations
             try:
-                off = difference(self.network(self.normalize(x).to(self.dtype)).float(), plain)
+                self.network.to(memory_format=self.layout)
+                off = difference(self._fast(x), plain)
             except Exception as error:
-                return self._use_original(f"does not compute in {self.dtype} ({type(error).__name__})")
-            if not off < torch.inf:
-                return self._use_original(f"gives no numbers in {self.dtype}")
+                reason = f"has no copy that computes ({type(error).__name__})"
+                continue
+            if off <= ROUNDING[torch.float32]:
+                break
+            return self._use_original(f"computes other logits when batch norm is folded (by {off:.2g} of their range)")
+        else:
+            return self._use_original(reason)
+        if precision != torch.float32:
+            exact, self.dtype = self.network, precision
+            try:
+                self.network = copy.deepcopy(exact).to(precision)
+                reason = "" if difference(self._fast(x), plain) < torch.inf else "gives no numbers"
+            except Exception as error:
+                reason = f"does not compute ({type(error).__name__})"
+            if reason:
+                self.network, self.dtype = exact, torch.float32
+                print(f"Note: the network {reason} in {precision}: float32 is used.", file=sys.stderr)
 
     def _use_original(self, reason: str) -> None:
         self.copied, self.dtype = False, torch.float32
@@ -188,6 +209,7 @@ def difference(ours: Tensor, theirs: Tensor, dtype: torch.dtype = torch.float32)
     """
     if ours.shape != theirs.shape:
         return float("inf")
+    ours, theirs = ours.double(), theirs.double()  # in which the least float32 is no special number
     if bool((ours == theirs).all()):  # infinities too
         return 0.0
     leading = theirs.topk(min(2, theirs.shape[1]), 1).values
@@ -195,7 +217,7 @@ def difference(ours: Tensor, theirs: Tensor, dtype: torch.dtype = torch.float32)
     if not len(leading):
         return float("inf")
     low, high = leading.min(), leading.max()
-    leads = high - low + 32 * torch.finfo(dtype).eps * leading.abs().max() + 1e-30
+    leads = high - low + 32 * torch.finfo(dtype).eps * leading.abs().max()
     ours, theirs = (logits.clamp_min(low - 100 * leads) for logits in (ours, theirs))
     near = theirs[theirs.isfinite() & (theirs >= low - 3 * leads)]
     apart = torch.where(ours == theirs, 0.0, (ours - theirs).abs()).max()
@@ -210,12 +232,13 @@ def evaluating(f) -> Iterator[Any]:
     evaluated as a copy: only so is it given back as it came. What is no module is left alone.
     """
     modules = list(f.modules()) if isinstance(f, nn.Module) else []
-    modes = [(module, module.training) for module in modules]
+    modes = [(module, getattr(module, "training", False)) for module in modules]  # a frozen program has no mode
     if not any(training for _, training in modes):
         yield f
     elif any(_changes_with_its_mode(module) for module in modules):
         try:
-            evaluated = copy.deepcopy(f).eval()
+            evaluated = copy.deepcopy(f)
+            evaluated.eval()  # which gives nothing back where somebody has written it anew
         except Exception as error:  # a module that cannot be copied fails in ways of its own
             raise InputError(
                 f"model: got one in train mode that does something of its own in eval() and cannot be copied "
@@ -233,22 +256,29 @@ def evaluating(f) -> Iterator[Any]:
 
 def _changes_with_its_mode(module: nn.Module) -> bool:
     """Whether `train()` and `eval()` do more to the module than to set its mode."""
+    if type(module) is nn.parallel.DistributedDataParallel:  # whose train() is there for its `module` only
+        return False
     own = {"train", "eval"} & vars(module).keys()  # as torch.export's programs have
     return bool(own) or type(module).train is not nn.Module.train or type(module).eval is not nn.Module.eval
 
 
 def own_type(f) -> torch.dtype:
-    """The type of images that f takes: what it says, that of its weights, float32 where it has none."""
+    """The type of images that f takes: what it says, that of most of its weights, float32 where it has none."""
     if isinstance(f, InferenceNetwork | CompiledNetwork | InPrecision):
         return torch.float32
-    weights = (p.dtype for p in f.parameters() if p.is_floating_point()) if isinstance(f, nn.Module) else iter(())
-    return next(weights, torch.float32)
+    numbers: Counter[torch.dtype] = Counter()
+    for weights in f.parameters() if isinstance(f, nn.Module) else ():
+        if nn.parameter.is_lazy(weights):
+            raise InputError("model: got lazy layers, which have no weights yet, expected one that has seen a batch.")
+        if weights.is_floating_point():
+            numbers[weights.dtype] += weights.numel()
+    return numbers.most_common(1)[0][0] if numbers else torch.float32
 
 
 def logits_of(f, x: Tensor) -> Tensor:
     """f(x) in eval mode, computed in the type of f's own weights, as float32 logits (B, K)."""
     with evaluating(f) as evaluated:
-        return check_logits(evaluated(x.to(own_type(f)))).float()
+        return check_logits(evaluated(x.to(own_type(f), copy=True))).float()  # a copy: f may write into it
 
 
 class Function(nn.Module):
@@ -278,12 +308,14 @@ def check_logits(logits) -> Tensor:
         return logits
     got = type(logits).__name__
     if isinstance(logits, tuple | list):
-        cure = "lambda x: f(x)[0]"
+        cure = ": wrap it, lambda x: f(x)[0]"
     elif isinstance(logits, dict):
-        cure = f"lambda x: f(x)[{next(iter(logits), 'logits')!r}]"
+        cure = f": wrap it, lambda x: f(x)[{next(iter(logits), 'logits')!r}]"
+    elif isinstance(logits, np.ndarray):
+        cure = ": wrap it, lambda x: torch.from_numpy(f(x))"
     else:
-        cure = "lambda x: f(x).logits"
-    raise InputError(f"base classifier: got {got} as its output, expected a tensor of logits (B, K): wrap it, {cure}.")
+        cure = ": wrap it, lambda x: f(x).logits" if hasattr(logits, "logits") else ""
+    raise InputError(f"base classifier: got {got} as its output, expected a tensor of logits (B, K){cure}.")
 
 
 def check_function(f, x: Tensor, num_classes: int) -> None:
@@ -302,13 +334,15 @@ def check_function(f, x: Tensor, num_classes: int) -> None:
     far, farther = torch.randn(2, 1, *x.shape, generator=generator)
     probe, other = torch.cat((one, copy_of_x, two, three)), torch.cat((far, copy_of_x, three, farther))
     dtype = getattr(f, "dtype", own_type(f))
-    with torch.inference_mode(), evaluating(f) as evaluated:
+    # no inference mode: what f keeps for later is to be of use in training, too
+    with torch.inference_mode(False), torch.no_grad(), evaluating(f) as evaluated, _apart_from_chance(x.device):
         probe, other = probe.to(x.device), other.to(x.device)
-        first = logits_of(evaluated, probe).clone()  # it may write its answers into one and the same place
+        first = _answer(evaluated, probe)
+        torch.rand(()), random.random(), np.random.random()  # off the place to which f may have set them
         chance = _generators(evaluated, x.device)
-        second, among_others = logits_of(evaluated, probe).clone(), logits_of(evaluated, other).clone()
-        drawn = [name for name, state in _generators(evaluated, x.device).items() if state != chance[name]]
-        alone = logits_of(evaluated, probe[:1]).clone()
+        second, among_others = _answer(evaluated, probe), _answer(evaluated, other)
+        drawn = [name for name, state in _generators(evaluated, x.device).items() if state != chance.get(name)]
+        alone = _answer(evaluated, probe[:1])
     if first.shape != (len(probe), num_classes):
         got, expected = tuple(first.shape), (len(probe), num_classes)
         raise InputError(f"base classifier: got logits of shape {got}, expected {expected}.")
@@ -321,8 +355,8 @@ def check_function(f, x: Tensor, num_classes: int) -> None:
         )
     if drawn:
         raise InputError(
-            f"base classifier: got one that draws random numbers ({drawn[0]}), expected a function: "
-            "no dropout, no noise of its own, however seldom."
+            f"base classifier: got one that draws random numbers or seeds them ({drawn[0]}), expected a function: "
+            "no dropout, no noise of its own, however seldom they change its answer."
         )
     with_others = torch.cat(
         (alone, among_others[1:2], first[2:])
@@ -335,8 +369,40 @@ def check_function(f, x: Tensor, num_classes: int) -> None:
         )
 
 
-def _generators(f, device: torch.device) -> dict[str, bytes]:
-    """Where each source of random numbers stands that f could draw from: everyone's, and what its modules hold."""
+def _answer(f, x: Tensor) -> Tensor:
+    """Logits of x, in a place of their own: f may write its answers into one and the same."""
+    try:
+        return logits_of(f, x).clone()
+    except (InputError, WorkError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # of somebody else's making
+        raise InputError(f"base classifier: got one that fails on {failure(x, error)}.") from error
+
+
+def failure(x: Tensor, error: Exception) -> str:
+    """ "4 images of shape (3, 32, 32) (ValueError: …)", for a sentence."""
+    said = " ".join(str(error).split("\n")[0].split())[:120].rstrip(".")
+    images = "1 image" if len(x) == 1 else f"{len(x)} images"
+    return f"{images} of shape {tuple(x.shape[1:])} ({type(error).__name__}{': ' * bool(said)}{said})"
+
+
+@contextmanager
+def _apart_from_chance(device: torch.device) -> Iterator[None]:
+    """Everyone's sources of random numbers stand afterwards where they stood before."""
+    states = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+_SOURCES = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+
+
+def _generators(f, device: torch.device) -> dict[str, str]:
+    """Where each source of random numbers stands that f could draw from: everyone's, and those that it holds."""
     states: dict[str, Any] = {
         "of Python's random": random.getstate(),
         "of numpy.random": np.random.get_state(),
@@ -344,18 +410,40 @@ def _generators(f, device: torch.device) -> dict[str, bytes]:
     }
     if device.type == "cuda":
         states["of torch's own generator on the GPU"] = torch.cuda.get_rng_state(device).tolist()
-    for name, module in f.named_modules() if isinstance(f, nn.Module) else ():
-        for attribute, value in vars(module).items():
-            if isinstance(value, torch.Generator):
-                value = value.get_state().tolist()
-            elif isinstance(value, np.random.Generator):
-                value = value.bit_generator.state
-            elif isinstance(value, random.Random):
-                value = value.getstate()
-            else:
-                continue
-            states[f"of {name}.{attribute}" if name else f"of {attribute}"] = value
-    return {name: repr(state).encode() for name, state in states.items()}
+    for number, source in enumerate(_sources_in(f, set())):
+        if isinstance(source, np.random.Generator):
+            source = source.bit_generator
+        if isinstance(source, np.random.BitGenerator):
+            state = source.state
+        else:
+            state = source.getstate() if isinstance(source, random.Random) else source.get_state()
+        states[f"of a generator that it holds, {number}"] = state.tolist() if isinstance(state, Tensor) else state
+    return {name: repr(state) for name, state in states.items()}
+
+
+def _sources_in(value, seen: set[int], depth: int = 4) -> Iterator[Any]:
+    """The generators in what an object holds: attributes, a closure's values, the members of lists and dicts."""
+    if id(value) in seen or isinstance(value, Tensor | type | ModuleType):
+        return
+    seen.add(id(value))
+    if isinstance(value, _SOURCES):
+        yield value
+    elif depth:
+        held: list[Any] = list(getattr(value, "__dict__", {}).values())
+        if isinstance(value, nn.Module):
+            held.extend(value.modules())
+        if isinstance(value, InferenceNetwork) and not value.copied:
+            held.extend(value.original.modules())
+        for cell in getattr(value, "__closure__", None) or ():
+            with suppress(ValueError):  # an empty one
+                held.append(cell.cell_contents)
+        held += [getattr(value, name, None) for name in ("__self__", "func", "args", "keywords")]
+        if isinstance(value, dict):
+            held.extend(islice(value.values(), 1000))
+        elif isinstance(value, list | tuple | set):
+            held.extend(islice(value, 1000))
+        for inner in held:
+            yield from _sources_in(inner, seen, depth if isinstance(inner, nn.Module) else depth - 1)
 
 
 # -- compiled ------------------------------------------------------------------------------
@@ -369,11 +457,10 @@ def compiled_or_plain(network: nn.Module, batch_size: int, images: Tensor, graph
     """
     if (reason := missing_compiler()) is None:
         try:
-            with torch.inference_mode():
-                images = images.clone()  # made in this mode, as the votes' are: others would be compiled anew
+            with torch.no_grad():
                 plain = network(images)
             compiled = CompiledNetwork(network, batch_size, tuple(images.shape[1:]), str(images.device), graph)
-            with torch.inference_mode():
+            with torch.no_grad():
                 off = difference(compiled(images), plain)
             if off <= ROUNDING[getattr(network, "dtype", torch.float32)]:  # NaN is not
                 return compiled
@@ -425,7 +512,7 @@ class CompiledNetwork(nn.Module):
         self.compiled = torch.compile(network, dynamic=False, options=options)
         try:
             _keep_cache_apart()
-            with torch.inference_mode():
+            with torch.no_grad():
                 self(torch.zeros(batch_size, *shape, device=device))
         except Exception as error:  # the compiler's many kinds
             reason = str(error).strip().split("\n")[0].rstrip(".")

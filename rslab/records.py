@@ -638,7 +638,7 @@ def _numbers(name: str, texts: list[str], path: Path) -> list:
     """A column as numbers; `InputError` names the first field that is none."""
     if name == "correct":
         texts = [{"true": "1", "false": "0"}.get(text.lower(), text) for text in texts]
-    kind = _whole if name in WHOLE else float
+    kind = _whole if name in WHOLE else _real
     try:
         return list(map(kind, texts))
     except ValueError:
@@ -652,12 +652,20 @@ def _numbers(name: str, texts: list[str], path: Path) -> list:
         raise
 
 
+def _real(text: str) -> float:
+    """A number as programs write it; Python's own 1_000 is none."""
+    if "_" in text:
+        raise ValueError(text)
+    return float(text)
+
+
 def _whole(text: str) -> int:
     """A whole number of 64 bits, also where a spreadsheet made it 3.0; else `ValueError`."""
     try:
+        _real(text)
         value = int(text)
     except ValueError:
-        if not (number := float(text)).is_integer():
+        if not (number := _real(text)).is_integer():
             raise
         value = int(number)
     if not -(2**63) <= value < 2**63:

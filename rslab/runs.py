@@ -39,6 +39,7 @@ from rslab.inference import (
     as_module,
     check_function,
     compiled_or_plain,
+    failure,
     logits_of,
 )
 from rslab.models import NORMALIZATIONS, Normalize, check_channels
@@ -156,6 +157,8 @@ class AttackSettings:
             raise InputError(f"attack: got {self.attack!r} with restarts, loss or stein, expected 'pgd' for these.")
         if self.stein and self.objective != "smoothadv":
             raise InputError(f"stein: got objective {self.objective!r}, expected 'smoothadv': it estimates ∇G.")
+        if self.stein and self.loss != "cross-entropy":
+            raise InputError(f"stein: got loss {self.loss!r}, expected 'cross-entropy': it estimates ∇ log G.")
         if self.target is not None:
             check_at_least("target", self.target, 0)
         check_seed(self.seed)
@@ -204,7 +207,7 @@ def load_target(target: Path, dataset: str | None, normalization: str, sigma: fl
     return models[best][0], data, None, None
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _noisy_accuracy(model: nn.Module, data: LabeledImages, sigma: float) -> float:
     x, y = data.images[:200], data.labels[:200]
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)) * sigma
@@ -315,6 +318,8 @@ def attack_dataset(
     settings = replace(settings, precision=precision)
     attacked = network if source is None else _fast_copy(source, data, settings, device)[0]
     chosen = chosen_indices(len(data), settings.skip, settings.max)
+    if not settings.stein:
+        _check_gradient(attacked, data.images[:1].to(device))
     share = open_share(log, records.ATTACK_COLUMNS, asdict(settings) | provenance, chosen, resume)
     _note_softmax(attacked, data, device)
     smoothed = None
@@ -334,7 +339,7 @@ def _attacked_rows(smoothed, network, attacked, data, settings: AttackSettings, 
         flat += int((flat_spots > 0).sum())
         if settings.sampler == "grid":
             adversarial = on_grid(x, adversarial)
-        with torch.inference_mode():
+        with torch.no_grad():
             logits = network(adversarial)
             if bool(logits.isnan().any()):
                 raise WorkError("The network gave NaN for an attacked image, which is no class: nothing is judged.")
@@ -444,13 +449,14 @@ def _check_classes(model: nn.Module, data: LabeledImages, device: str) -> None:
     model, image = model.to(device), data.images[:1].to(device)
     check_channels(model, image)
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             logits = logits_of(model, image)
-    except torch.OutOfMemoryError:
+    except (InputError, WorkError, MemoryError, torch.OutOfMemoryError):
         raise
-    except RuntimeError as error:
+    except Exception as error:  # of somebody else's making
         raise InputError(
-            f"model: got a network that does not take {data.name} images of shape {data.shape}."
+            f"model: got a network that does not take {data.name} images of shape {data.shape}: "
+            f"it fails on {failure(image, error)}."
         ) from error
     if logits.shape != (1, data.num_classes):
         got = logits.shape[-1] if logits.dim() == 2 else f"logits of shape {tuple(logits.shape)} for one image, not"
@@ -466,10 +472,24 @@ def _noisy_batch(data: LabeledImages, size: int, sigma: float, device: str) -> T
 def _fast_copy(model: nn.Module, data: LabeledImages, settings, device: str) -> tuple[nn.Module, str]:
     """A fast network, compared with `model` on a batch and found to be a function, and the precision it computes in."""
     network = InferenceNetwork(model, settings.precision)
-    with torch.inference_mode():
+    with torch.no_grad():
         network(_noisy_batch(data, 8, settings.sigma, device))
     check_function(network, data.images[0].to(device), data.num_classes)
-    return network, settings.precision if network.copied else "float32"
+    return network, str(network.dtype).removeprefix("torch.")
+
+
+def _check_gradient(network: nn.Module, x: Tensor) -> None:
+    """`InputError` where PyTorch cannot follow images through the network: what NumPy computes, say."""
+    try:
+        with torch.enable_grad():
+            network(x.clone().requires_grad_())
+    except (InputError, WorkError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # of somebody else's making
+        raise InputError(
+            f"model: got a network that fails where a gradient is asked for, on {failure(x, error)}, expected one that "
+            "PyTorch can differentiate, or --stein, which needs values only."
+        ) from error
 
 
 def _note_units(shape: tuple[int, ...], norm: str = "l2", **distances: float) -> None:
@@ -480,7 +500,7 @@ def _note_units(shape: tuple[int, ...], norm: str = "l2", **distances: float) ->
 
 def _note_softmax(network: nn.Module, data: LabeledImages, device: str) -> None:
     """Say so where the outputs are probabilities already: soft votes and losses would take the softmax of them."""
-    with torch.inference_mode():
+    with torch.no_grad():
         logits = network(data.images[:4].to(device))
     if bool((logits >= 0).all()) and bool((logits.sum(1) - 1).abs().max() < 1e-3):
         print(
@@ -505,7 +525,13 @@ def _provenance(model: nn.Module, data: LabeledImages, device: str) -> dict:
 
 
 def _bytes(value) -> bytes:
-    """What an entry of a state dict is made of; a quantised or packed one by its text."""
-    if not isinstance(value, Tensor) or value.is_quantized:
+    """What an entry of a state dict is made of: numbers, also of a quantised one; other things by their text."""
+    if isinstance(value, tuple | list):
+        return b"".join(map(_bytes, value))
+    if not isinstance(value, Tensor):
         return repr(value).encode()
+    if value.is_quantized:
+        value = value.dequantize()
+    if value.layout != torch.strided:
+        value = value.to_dense()
     return value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()

@@ -44,7 +44,7 @@ from scipy.special import rel_entr
 from scipy.stats import beta, binom, norm
 
 from rslab import bounds
-from rslab.errors import InputError, check_at_least, check_open_unit, check_positive
+from rslab.errors import InputError, check_at_least, check_count, check_open_unit, check_positive
 
 # Chosen by `rslab bench sequential`; none of them touches the guarantee.
 BETWEEN = 128  # looks are multiples of so many votes, or of more where batches are large (`spacing`)
@@ -65,7 +65,7 @@ def looks(n: int, between: int = BETWEEN) -> tuple[int, ...]:
     >>> looks(1000)
     (128, 256, 384, 512, 640, 768, 896, 1000)
     """
-    check_at_least("n", n, 1)
+    check_count("n", n)
     taken = []
     batches = 1
     while batches * between < n:
@@ -134,7 +134,7 @@ class SequentialPlan:
         check_at_least("slack", self.slack, 0)
         check_at_least("between", self.between, 1)
         check_open_unit("alpha", self.alpha)
-        check_at_least("n", self.n, 1)
+        check_count("n", self.n)
         object.__setattr__(self, "radii", tuple(float(radius) for radius in self.radii))
         if not self.radii or list(self.radii) != sorted(set(self.radii)) or not 0 <= self.radii[0]:
             raise InputError(f"radii: got {list(self.radii)}, expected increasing radii of 0 or more.")

@@ -24,7 +24,7 @@ from rslab.errors import (
     check_open_unit,
     check_positive,
 )
-from rslab.inference import NO_VOTE, check_function, check_logits, evaluating, own_type
+from rslab.inference import NO_VOTE, as_module, check_function, check_logits, evaluating, own_type
 from rslab.sampling import SAMPLERS, SLACK, noisy_copies
 from rslab.sequential import SequentialPlan, SequentialTest
 
@@ -81,6 +81,7 @@ class SmoothedClassifier:
     _asked: list = field(default_factory=list, init=False, repr=False, compare=False)  # whether f is a function
 
     def __post_init__(self):
+        as_module(self.base_classifier)
         check_positive("sigma", self.sigma)
         check_choice("sampler", self.sampler, SAMPLERS)
         check_at_least("num_classes", check_count("num_classes", self.num_classes), 2)
@@ -201,7 +202,7 @@ class SmoothedClassifier:
         probs = logits.double().softmax(1)
         return torch.stack((probs.sum(0), probs.square().sum(0)))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _sum_votes(self, x: Tensor, n: int, votes: Callable, generator) -> tuple[Tensor, Tensor]:
         """Σ votes and Σ votes² over n noisy copies of x, each float64 (num_classes,) on the CPU.
 

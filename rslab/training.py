@@ -260,7 +260,7 @@ def _training_set(config: TrainConfig, data: LabeledImages, device: str) -> tupl
     return torch.cat((images, pool)), torch.cat((labels, pseudo)), weights
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def pseudo_labels(run: str | Path, pool: Tensor, num_classes: int, device: str = "cpu") -> Tensor:
     """argmax f(x) for every image of the pool (N, C, H, W), by the model of a run folder: (N,) int64."""
     model, _ = records.load_run(run)
