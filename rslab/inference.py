@@ -414,7 +414,7 @@ def _generators(f, device: torch.device) -> dict[str, str]:
         if isinstance(source, np.random.Generator):
             source = source.bit_generator
         if isinstance(source, np.random.BitGenerator):
-            state = source.state
+            state: Any = source.state
         else:
             state = source.getstate() if isinstance(source, random.Random) else source.get_state()
         states[f"of a generator that it holds, {number}"] = state.tolist() if isinstance(state, Tensor) else state
