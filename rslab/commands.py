@@ -49,6 +49,8 @@ def table(
     check_choice("format", format, tables.FORMATS)
     if recipe and (seeds or attacks):
         raise InputError("recipe: got --recipe with --seeds or --attacks, expected it alone or with --envelope.")
+    if attacks and (given := [f"--{name}" for name, value in (("seeds", seeds), ("envelope", envelope)) if value]):
+        raise InputError(f"attacks: got --attacks with {given[0]}, expected it without: it reads no radii.")
     if attacks:
         found, rows = tables.find_attacks(paths)
         print(tables.format_table(tables.attack_cells(rows), format, corner="attack \\ ε"))

@@ -224,7 +224,7 @@ def import_checkpoint(path: Path, *, normalization: str = "standard") -> tuple[n
     path = check_file(Path(path), "a checkpoint")
     checkpoint = _open_checkpoint(path)
     arch, states = _find_weights(checkpoint, path)
-    tensors = _unwrapped(states, path)
+    first, tensors = _unwrapped(states, path)
     arch = arch or _nearest_architecture(tensors, path)
     head = tensors.get("1.fc.weight")
     if head is None or head.dim() != 2 or not 2 <= len(head) <= 100_000:
@@ -235,12 +235,15 @@ def import_checkpoint(path: Path, *, normalization: str = "standard") -> tuple[n
     dataset = PUBLISHED_DATASETS[arch]
     model = build_model(arch, dataset, len(head), normalization=normalization)
     _fill(model, tensors, path)
+    _check_normalization(model[0], first, normalization, path)
     return model.eval(), dataset
 
 
-WEIGHT_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
+WEIGHT_KEYS: tuple[str, ...] = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights")
+WEIGHT_KEYS += ("ema_state_dict", "state_dict_ema", "model_ema", "ema")  # an average, where nothing else is there
 # What DataParallel, torch.compile and classes around a network put into the names of its tensors.
 WRAPPERS = {"module", "_orig_mod", "model", "net", "network", "_forward_module"}
+WRAPPERS |= {"_fsdp_wrapped_module", "_checkpoint_wrapped_module", "ema_model", "online_model", "base_model"}
 
 
 class Unused:
@@ -361,19 +364,36 @@ def _known_architecture(name: str, path: Path) -> str:
     return PUBLISHED_ARCHITECTURES[name]
 
 
-def _unwrapped(states: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The tensors by the names that our models give them: "1." for the network behind its normalisation layer."""
+def _check_normalization(layer: nn.Module, first: dict[str, Tensor], name: str, path: Path) -> None:
+    """`InputError` where the first layer of a checkpoint does something else than ours."""
+    ours = [tensor.flatten() for tensor in layer.buffers()]
+    for theirs, tensor in first.items():
+        values = tensor.flatten().float()
+        if not any(values.shape == mine.shape and torch.allclose(values, mine, atol=1e-3) for mine in ours):
+            shown = ", ".join(f"{value:.4g}" for value in values[:4].tolist()) + ", …" * (len(values) > 4)
+            raise InputError(
+                f"{path}: got {theirs!r} = ({shown}) in the first layer, expected none, or the mean and deviation "
+                f"of normalization {name!r}: another network than ours."
+            )
+
+
+def _unwrapped(states: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The tensors by the names that our models give them: of the normalisation layer "0.", and of the network "1."."""
+    first: dict[str, Tensor] = {}
     tensors: dict[str, Tensor] = {}
     origin: dict[str, str] = {}
     for name, tensor in states.items():
         plain = ".".join(part for part in name.split(".") if part not in WRAPPERS)
+        if plain == "n_averaged":  # of torch's AveragedModel: how many weights were averaged
+            continue
         if plain.startswith("0."):  # a normalisation layer kept as buffers: ours has its own
+            first[plain] = tensor
             continue
         plain = plain if plain.startswith("1.") else f"1.{plain}"
         if plain in tensors:
             raise InputError(f"{path}: got {origin[plain]!r} and {name!r}, expected the weights of one network.")
         tensors[plain], origin[plain] = tensor, name
-    return tensors
+    return first, tensors
 
 
 def _nearest_architecture(tensors: dict[str, Tensor], path: Path) -> str:
@@ -441,6 +461,8 @@ def _is_header(lines: list[str], attack: bool) -> bool:
 def looks_like_log(path: Path) -> bool:
     """Whether the first line or rows of a file are like those of a log, also of one that `read_log` refuses."""
     head = _head(path)
+    if not any(head) and path.suffix == ".tsv" and not path.is_dir():
+        return True  # empty, a link to nothing, a pipe: named as our logs are
     if _is_header(head[:1], False) or _is_header(head[:1], True):
         return True
     if path.suffix in (".md", ".json", ".jsonl", ".py", ".ipynb", ".tex", ".html"):
@@ -542,7 +564,7 @@ def _head(path: Path) -> list[str]:
     except (OSError, InputError):
         return []
     text = content.decode("utf-16" if content.startswith(_UTF16) else "utf-8-sig", "ignore")
-    return [] if "\0" in text else _LINE_END.split(text)[:8]
+    return [line for line in _LINE_END.split(text)[:8] if "\0" not in line]  # NULs fill what a crash left unwritten
 
 
 def _fields(line: str) -> list[str]:

@@ -193,13 +193,25 @@ def load_target(target: Path, dataset: str | None, normalization: str, sigma: fl
     if dataset is not None:
         check_choice("dataset", dataset, DATASETS)
     if target.is_dir():
+        if normalization != "auto":
+            raise InputError(
+                f"normalization: got {normalization!r} with a run folder, whose config.json says which it has, "
+                "expected 'auto'."
+            )
         model, config = records.load_run(target)
         return model, load_dataset(dataset or config.dataset, "test"), trained, target
     tried = NORMALIZATIONS if normalization == "auto" else (normalization,)
-    models = {name: records.import_checkpoint(target, normalization=name) for name in tried}
-    data = load_dataset(dataset or models[tried[0]][1], "test")
-    if normalization != "auto":
-        return models[normalization][0], data, None, None
+    models, refused = {}, None
+    for name in tried:
+        try:
+            models[name] = records.import_checkpoint(target, normalization=name)
+        except InputError as error:  # its first layer may be the other one's
+            refused = error
+    if refused and not models:
+        raise refused
+    data = load_dataset(dataset or next(iter(models.values()))[1], "test")
+    if len(models) == 1:
+        return next(iter(models.values()))[0], data, None, None
     accuracy = {name: _noisy_accuracy(model, data, sigma or 0.0) for name, (model, _) in models.items()}
     best = max(accuracy, key=lambda name: accuracy[name])
     found = ", ".join(f"{name} {value:.1%}" for name, value in accuracy.items())
@@ -436,7 +448,8 @@ def _settled(settings, data: LabeledImages, device: str, log: Path, resume: bool
     pixels = 4 * math.prod(data.shape)  # bytes of an image
     if isinstance(settings, AttackSettings):
         check_fits("samples", settings.samples, pixels, device)
-    check_fits("batch_size", min(size, settings.n), pixels, device)
+    votes = max(settings.n, settings.n0) if isinstance(settings, CertifySettings) else settings.n
+    check_fits("batch_size", size if getattr(settings, "compile", False) else min(size, votes), pixels, device)
     if isinstance(settings, AttackSettings):
         return replace(
             settings, batch=settings.batch or max(1, size // (1 if settings.objective == "base" else settings.samples))

@@ -1,8 +1,10 @@
 """Attacks against a half-space, closed forms, plain loops of the published algorithms, and hostile models."""
 
 import copy
+import functools
 import math
 
+import numpy as np
 import pytest
 import torch
 from helpers import normal, uniform
@@ -483,10 +485,55 @@ def test_a_label_that_can_be_no_class_is_refused_without_a_made_up_number_of_cla
 
 
 @doors
-@pytest.mark.parametrize("epsilon", ["0.3", [0.1, 0.1], True])
+@pytest.mark.parametrize("epsilon", ["0.3", [0.1, 0.1], np.array([0.1, 0.1]), True])
 def test_a_distance_that_is_no_number_is_refused(attack, epsilon):
     with pytest.raises(InputError, match="^epsilon: got .*expected"):
         attack(linear, uniform(2, 3, 2, 2), torch.tensor([0, 1]), epsilon)
+
+
+@pytest.mark.parametrize("norm", attacks.NORMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("epsilon", [1e-6, 1e-5, 1e-3, 1 / 255, 8 / 255])
+def test_small_perturbations_are_whole_ones_and_inside_the_ball(epsilon, dtype, norm):
+    """float32 rounds x + δ: pixels go towards the image until it is within ε, and no image is given up."""
+    network, x = random_network(2, 3 * 28 * 28).to(dtype), uniform(40, 3, 28, 28).to(dtype)
+    y = network(x).argmax(1)  # DDN leaves images alone that are misclassified already
+    for attack in (functools.partial(pgd, steps=4, norm=norm), functools.partial(fgsm, norm=norm), ddn):
+        moved = distances(x, attack(network, x, y, epsilon), "l2" if attack is ddn else norm)
+        assert (moved <= epsilon).all()
+        if dtype == torch.float64 or epsilon > 1e-4:
+            assert (moved >= 0.98 * epsilon).all()
+        elif epsilon == 1e-5:  # for ℓ2 a few units in the last place of each pixel, where 1e-6 is less than one
+            assert (moved >= 0.3 * epsilon).all()
+
+
+@doors
+@pytest.mark.parametrize("given", [torch.float64, torch.float32, torch.float16])
+@pytest.mark.parametrize("own", [torch.float64, torch.float32, torch.bfloat16])
+def test_images_and_weights_of_different_precision_meet(attack, given, own):
+    network, x, y = random_network(2, 16), uniform(5, 1, 4, 4).to(given), torch.arange(5) % 4
+    found = attack(copy.deepcopy(network).to(own), x, y, 0.3)
+    assert found.dtype == given and found.shape == x.shape
+    assert cross_entropy(network(found.float()), y).mean() > cross_entropy(network(x.float()), y).mean()
+
+
+@doors
+def test_a_network_that_writes_into_its_images_changes_neither_them_nor_the_attack(attack):
+    network, x, y = random_network(2, 16), uniform(5, 1, 4, 4), torch.arange(5) % 4
+    before = x.clone()
+    found = attack(lambda z: network(z.sub_(0.5).div_(0.2)), x, y, 0.3)
+    assert torch.equal(x, before)
+    assert torch.equal(found, attack(lambda z: network((z - 0.5) / 0.2), x, y, 0.3))
+
+
+@doors
+@pytest.mark.parametrize("kind", [ValueError, AssertionError, IndexError, RuntimeError])
+def test_a_network_that_fails_is_said_to_in_one_sentence(attack, kind):
+    def broken(z):
+        raise kind("Wrong image height!\nExpected 32.")
+
+    with pytest.raises(InputError, match=rf"^model: got one that fails on 2 .*{kind.__name__}: Wrong image height!"):
+        attack(broken, uniform(2, 1, 2, 2), torch.tensor([0, 1]), 0.1)
 
 
 @doors
@@ -508,6 +555,8 @@ def test_the_single_step_stays_at_a_flat_spot_and_counts_it():
         ({"steps": True}, "steps"),
         ({"restarts": 1.5}, "restarts"),
         ({"step_size": "0.1"}, "step_size"),
+        ({"objective": None}, "objective"),
+        ({"start": [1]}, "start"),
         ({"start": torch.zeros(1, 3, 2, 2)}, "start"),
         ({"start": torch.full((4, 3, 2, 2), math.nan)}, "start"),
         ({"start": torch.zeros(4, 3, 2, 2), "random_start": True}, "random_start"),
@@ -532,6 +581,9 @@ def test_options_of_pgd_that_cannot_be_followed_are_refused(options, name):
         (lambda x, y: pgd(linear, x, y, 0.1, keep="first"), "keep"),
         (lambda x, y: pgd(linear, x, y, 0.1, keep="last", restarts=2), "keep"),
         (lambda x, y: pgd(linear, x, y[:3], 0.1), "labels"),
+        (lambda x, y: pgd(linear, x.to(torch.float8_e4m3fn), y, 0.1), "images"),
+        (lambda x, y: attacks.stein_gradients(linear, x[None], 0.0), "sigma"),
+        (lambda x, y: attacks.stein_gradients(linear, x[None], math.nan), "sigma"),
         (lambda x, y: fgsm(linear, x, y, -1.0), "epsilon"),
         (lambda x, y: fgsm(linear, x, y, 0.1, norm="l0"), "norm"),
         (lambda x, y: ddn(linear, x, y, -1.0), "epsilon"),

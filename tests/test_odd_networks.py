@@ -2,8 +2,10 @@
 
 import functools
 import itertools
+import json
 import random
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from rslab.data import LabeledImages
+from rslab.devices import has_bfloat16
 from rslab.errors import InputError, WorkError
 from rslab.inference import InferenceNetwork, InPrecision, logits_of
 from rslab.models import ARCHITECTURES, STATISTICS, Normalize, build_model
@@ -273,6 +276,64 @@ def in_train_mode(module: nn.Module) -> nn.Module:
     return model
 
 
+class FrozenNorms(nn.Sequential):
+    """Keeps its batch norms in eval mode, in the usual way, and gives nothing back."""
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+
+
+class Remembering(nn.Module):
+    """Keeps what it has computed of its weights for the next time, as tables of positions are kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.scale, self.table = conv(), nn.Parameter(torch.ones(6)), None
+
+    def forward(self, x):
+        if self.table is None:
+            self.table = torch.arange(6.0)
+        return self.conv(x + self.table * self.scale)
+
+
+def forward_around_itself() -> nn.Module:
+    """A module whose forward was replaced by one that calls the first: a copy would call the original."""
+    model = plain().train()
+    forward = model.forward
+    model.forward = lambda x: forward(x) / 2
+    return model
+
+
+def in_place(*changes) -> nn.Module:
+    """A network that writes into the images that it is given."""
+
+    def forward(self, x):
+        for name, *values in changes:
+            getattr(x, name)(*values)
+        return self.head(self.norm(self.conv(x)))
+
+    return odd(forward, conv=conv(), norm=nn.BatchNorm2d(4))
+
+
+def distributed() -> nn.Module:
+    return nn.parallel.DataParallel(plain().train())
+
+
+def frozen_program(function) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return function(torch.jit.script(plain()))
+
+
+def sparse() -> nn.Module:
+    model = odd(lambda self, x: self.head(self.conv(x)) + self.bias.to_dense(), conv=conv())
+    model.register_buffer("bias", torch.tensor([0.0, 0.0, 1.0, 0.0, -1.0]).to_sparse())
+    return model
+
+
 def exported() -> nn.Module:
     dynamic = ({0: torch.export.Dim.DYNAMIC},)
     return torch.export.export(plain(), (torch.zeros(4, *SHAPE),), dynamic_shapes=dynamic).module()
@@ -331,6 +392,23 @@ CERTIFIED = {
     "train mode": train_mode,
     "eval mode merges weights": lambda: in_train_mode(Merging()),
     "eval mode builds another network": lambda: in_train_mode(Deploying()),
+    "batch norms kept in eval mode": lambda: FrozenNorms(*plain(), nn.Dropout(0.5)),
+    "remembers": lambda: in_train_mode(Remembering()),
+    "a forward around itself": forward_around_itself,
+    "normalises in place": lambda: in_place(("sub_", 0.5), ("div_", 0.2)),
+    "clips in place": lambda: in_place(("clamp_", 0.2, 0.8)),
+    "DataParallel in train mode": distributed,
+    "frozen program": lambda: frozen_program(torch.jit.freeze),
+    "optimised program": lambda: frozen_program(lambda m: torch.jit.optimize_for_inference(torch.jit.freeze(m))),
+    "a sparse buffer": sparse,
+    "a double temperature": lambda: odd(
+        lambda self, x: self.head(self.norm(self.conv(x))) / self.temperature.float(), conv=conv(),
+        norm=nn.BatchNorm2d(4), temperature=nn.Parameter(torch.tensor([1.5], dtype=torch.float64)),
+    ),
+    "a seeded generator of its own, started anew": lambda: odd(
+        lambda self, x: self.head(self.conv(x))
+        + torch.randn(K, generator=torch.Generator().manual_seed(3)), conv=conv(),
+    ),
     "an exported program": exported,
     "an exported program inside": lambda: nn.Sequential(Normalize((0.3,), (0.2,)), exported()),
     "compiled by the caller": lambda: torch.compile(plain(), backend="eager"),
@@ -388,6 +466,27 @@ REFUSED = {
     "a generator of Python, seldom": (
         lambda: with_generator(random.Random(0), lambda own: own.random()), "generator"
     ),
+    "a generator in a list, seldom": (
+        lambda: with_generator([np.random.default_rng(0)], lambda own: own[0].random()), "generator"
+    ),
+    "a generator of a callable object, seldom": (
+        lambda: with_generator(functools.partial(random.Random(0).random), lambda own: own()), "generator"
+    ),
+    "a generator of what cannot be copied": (
+        lambda: with_generator((torch.Generator(), (step for step in range(3))),
+                               lambda own: float(torch.rand((), generator=own[0]))), "generator"
+    ),
+    "seeds everyone's generator": (
+        lambda: around(lambda x: (torch.manual_seed(0), x + 0.1 * torch.randn_like(x))[1]), "or seeds them"
+    ),
+    "lazy layers": (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(K)), "lazy layers"),
+    "asks for more": (lambda: odd(lambda self, x: self.head(self.norm(x, x)), norm=nn.BatchNorm2d(1)), "TypeError"),
+    "asks for another size": (
+        lambda: odd(lambda self, x: [self.head(self.conv(x))][x.shape[-1] - 6 + (x.shape[-1] == 6)], conv=conv()),
+        "IndexError: list index out of range",
+    ),
+    "an array": (lambda: odd(lambda self, x: self.head(self.conv(x)).detach().numpy(), conv=conv()), "from_numpy"),
+    "nothing": (lambda: odd(lambda self, x: None, conv=conv()), r"got NoneType .* logits \(B, K\)\.$"),
     "noise in a tensor that is used again": (reused, "two answers to one batch"),
     "the size of the batch": (lambda: around(lambda x: x * len(x)), "depend on its neighbours"),
     "the first image": (lambda: around(lambda x: x - 0.1 * x[:1]), "depend on its neighbours"),
@@ -429,8 +528,12 @@ def state(model):
     """What a caller would miss if it were not given back as it came."""
     if not isinstance(model, nn.Module):
         return []
-    modes = [module.training for module in model.modules()]
-    tensors = [t.clone() for name, t in model.state_dict().items() if isinstance(t, torch.Tensor) and name != "calls"]
+    modes = [getattr(module, "training", None) for module in model.modules()]
+    tensors = [
+        t.to_dense().clone()
+        for name, t in model.state_dict().items()
+        if isinstance(t, torch.Tensor) and name != "calls" and not nn.parameter.is_lazy(t)
+    ]
     return [modes, [p.requires_grad for p in model.parameters()], tensors]
 
 
@@ -499,6 +602,88 @@ def test_what_is_no_function_of_an_image_is_refused(name, data, tmp_path):
             list(attack_dataset(model, data, settings, tmp_path / f"attack-{sigma}.tsv"))
     assert not list(tmp_path.iterdir())
     assert same(state(model), before)
+
+
+@pytest.mark.parametrize(
+    "name", ["plain", "remembers", "normalises in place", "clips in place", "train mode", "eval mode merges weights"]
+)
+def test_data_and_weights_are_the_callers(name, data, tmp_path):
+    """Images are not written over, and the network can be trained afterwards."""
+    model, images = CERTIFIED[name](), data.images.clone()
+    list(certify_dataset(model, data, SETTINGS, tmp_path / "log.tsv"))
+    attacked = AttackSettings(sigma=0.25, epsilon=0.1, steps=2, samples=2, n=50, batch_size=30, precision="float32")
+    list(attack_dataset(model, data, attacked, tmp_path / "attack.tsv"))
+    SmoothedClassifier(model, K, 0.25, 30).certify(data.images[0], 10, 60, 0.1)
+    assert torch.equal(data.images, images)
+    if isinstance(model, nn.Module) and any(p.requires_grad for p in model.parameters()):
+        model(data.images.to(next(model.parameters()).dtype).clone()).float().sum().backward()
+
+
+@pytest.mark.skipif(not has_bfloat16("cpu"), reason="this CPU has no bfloat16 units")
+@pytest.mark.parametrize("sigma, objective", [(0.25, "smoothadv"), (0.25, "naive"), (0.0, "base")])
+def test_attacks_run_in_bfloat16(sigma, objective, data, tmp_path):
+    settings = AttackSettings(sigma=sigma, objective=objective, steps=2, n=50, batch_size=30, precision="bfloat16")
+    assert len(list(attack_dataset(plain(), data, settings, tmp_path / "attack.tsv"))) == 2
+    assert '"precision": "bfloat16"' in (tmp_path / "attack.json").read_text()
+
+
+def test_what_fails_in_bfloat16_runs_as_the_fast_copy_in_float32(capsys):
+    model = odd(lambda self, x: self.head(self.norm(self.conv(x)) * self.check(x)), conv=conv(), norm=nn.BatchNorm2d(4),
+                check=Always(lambda x: 1 / (x.dtype == torch.float32)))  # fmt: skip
+    network = InferenceNetwork(model, "bfloat16")
+    x = uniform(3, *SHAPE)
+    with torch.no_grad():
+        assert torch.allclose(network(x), model(x), atol=1e-4)
+    assert network.copied and network.dtype == torch.float32
+    assert capsys.readouterr().err == (
+        "Note: the network does not compute (ZeroDivisionError) in torch.bfloat16: float32 is used.\n"
+    )
+
+
+def test_views_of_activations_keep_the_fast_copy(capsys):
+    model = odd(
+        lambda self, x: self.head(self.norm(self.conv(x)).view(-1, 4 * 36)), conv=conv(), norm=nn.BatchNorm2d(4)
+    )
+    network = InferenceNetwork(model)
+    with torch.no_grad():
+        assert network(uniform(3, *SHAPE)).shape == (3, K) and network.copied
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    assert capsys.readouterr().err == ""
+
+
+def test_what_numpy_computes_is_certified_and_its_gradient_refused(data, tmp_path):
+    model = plain()
+    weights = model(data.images).detach().numpy()  # something of NumPy's
+
+    def f(x):
+        return torch.from_numpy(x.numpy().reshape(len(x), -1)[:, :K] + weights[0])
+
+    rows = list(certify_dataset(f, data, SETTINGS, tmp_path / "log.tsv"))
+    assert len(rows) == 2
+    settings = AttackSettings(sigma=0.25, steps=1, samples=2, n=50, precision="float32")
+    with pytest.raises(InputError, match="fails where a gradient is asked for, on .* or --stein"):
+        list(attack_dataset(f, data, settings, tmp_path / "attack.tsv"))
+    assert not (tmp_path / "attack.tsv").exists()
+    stein = replace(settings, stein=True)
+    assert len(list(attack_dataset(f, data, stein, tmp_path / "attack.tsv"))) == 2
+
+
+def test_quantised_weights_that_differ_anywhere_are_told_apart(tmp_path):
+    data = LabeledImages("odd", uniform(1, 1, 16, 16), torch.tensor([0]), tuple("abcde"), "0")
+    digests = []
+    for changed in (0.0, 0.5):
+        model = nn.Sequential(nn.Conv2d(1, 64, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, K))
+        used(model)[0].weight.data[30] += changed
+        model = nn.Sequential(torch.ao.quantization.QuantStub(), model, torch.ao.quantization.DeQuantStub()).eval()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.qconfig = torch.ao.quantization.get_default_qconfig("x86")
+            prepared = torch.ao.quantization.prepare(model)
+            prepared(data.images)
+            quantised_model = torch.ao.quantization.convert(prepared)
+            list(certify_dataset(quantised_model, data, SETTINGS, tmp_path / f"{changed}.tsv"))
+        digests.append(json.loads((tmp_path / f"{changed}.json").read_text())["weights"])
+    assert digests[0] != digests[1]
 
 
 @pytest.mark.parametrize(

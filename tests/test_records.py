@@ -156,10 +156,36 @@ def test_a_published_resnet50_gives_the_same_logits(tmp_path):
 def test_a_checkpoint_may_hold_its_normalisation_and_lack_the_batch_counters(tmp_path):
     theirs = published(20, NormalizeLayer())
     states = {n: t for n, t in theirs.state_dict().items() if not n.endswith("num_batches_tracked")}
-    torch.save({"arch": "cifar_resnet20", "state_dict": states | {"0.means": torch.zeros(3)}}, tmp_path / "old")
+    means = {"0.means": torch.tensor([0.4914, 0.4822, 0.4465])}
+    torch.save({"arch": "cifar_resnet20", "state_dict": states | means}, tmp_path / "old")
     ours, _ = records.import_checkpoint(tmp_path / "old")
     with torch.no_grad():
         assert torch.allclose(ours(IMAGES), theirs(IMAGES), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name, values",
+    [
+        ("0.means", [0.0, 0.0, 0.0]),
+        ("module.0.sds", [1.0, 2.0, 3.0]),
+        ("0.weight", [[[[1.0]]]]),
+        ("0.scale", [0.5, 0.5]),
+    ],
+)
+def test_a_first_layer_that_is_not_ours_is_another_network(tmp_path, name, values):
+    states = published(20, NormalizeLayer()).state_dict() | {name: torch.tensor(values)}
+    torch.save({"arch": "cifar_resnet20", "state_dict": states}, tmp_path / "file")
+    for normalization in ("standard", "center"):
+        with pytest.raises(InputError, match="in the first layer, expected none, or .* another network than ours"):
+            records.import_checkpoint(tmp_path / "file", normalization=normalization)
+
+
+def test_deviations_in_the_first_layer_say_which_normalisation_it_is(tmp_path):
+    states = published(20, NormalizeLayer()).state_dict() | {"0.sds": torch.tensor([0.2023, 0.1994, 0.2010])}
+    torch.save({"arch": "cifar_resnet20", "state_dict": states}, tmp_path / "file")
+    assert records.import_checkpoint(tmp_path / "file", normalization="standard")
+    with pytest.raises(InputError, match="normalization 'center'"):
+        records.import_checkpoint(tmp_path / "file", normalization="center")
 
 
 class Payload:
@@ -271,6 +297,10 @@ WAYS = {
     "parallel, then compiled": lambda states: prefixed("_orig_mod.module.", states),
     "in a class": lambda states: {"state_dict": prefixed("model.", states)},
     "in three": lambda states: prefixed("model.module._orig_mod.1.", states),
+    "averaged": lambda states: prefixed("module.", states) | {"n_averaged": torch.tensor(7)},
+    "averaged, under its own key": lambda states: {"ema": prefixed("ema_model.module.", states), "epoch": 3},
+    "sharded": lambda states: prefixed("_fsdp_wrapped_module.", states),
+    "checkpointed": lambda states: {"model_state": prefixed("_checkpoint_wrapped_module.", states)},
     "in half precision": lambda states: {n: t.half() if t.is_floating_point() else t for n, t in states.items()},
 }
 
