@@ -192,7 +192,7 @@ class _Scores:
 
     def _first(self, x: Tensor) -> Tensor:
         failed: Exception | None = None
-        for dtype in dict.fromkeys((x.dtype, self.given, torch.float32, torch.float64)):
+        for dtype in dict.fromkeys((x.dtype, self.given, torch.float32, torch.float64, torch.float16, torch.bfloat16)):
             try:
                 scores, self.dtype = self.log_probs(x.to(dtype, copy=True)), dtype
                 return scores
