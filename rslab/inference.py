@@ -371,12 +371,19 @@ def check_function(f, x: Tensor, num_classes: int) -> None:
 
 def _answer(f, x: Tensor) -> Tensor:
     """Logits of x, in a place of their own: f may write its answers into one and the same."""
-    try:
+    with failures_in("base classifier: got one that fails on {}.", x):
         return logits_of(f, x).clone()
+
+
+@contextmanager
+def failures_in(sentence: str, x: Tensor) -> Iterator[None]:
+    """What a caller's function raises on images x, and we do not, as `InputError` with `failure` in the sentence."""
+    try:
+        yield
     except (InputError, WorkError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # of somebody else's making
-        raise InputError(f"base classifier: got one that fails on {failure(x, error)}.") from error
+        raise InputError(sentence.replace("{}", failure(x, error))) from error
 
 
 def failure(x: Tensor, error: Exception) -> str:

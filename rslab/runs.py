@@ -39,7 +39,7 @@ from rslab.inference import (
     as_module,
     check_function,
     compiled_or_plain,
-    failure,
+    failures_in,
     logits_of,
 )
 from rslab.models import NORMALIZATIONS, Normalize, check_channels
@@ -461,16 +461,9 @@ def _check_classes(model: nn.Module, data: LabeledImages, device: str) -> None:
     """The model, which moves to `device`, must take the images of `data` and give one logit a class."""
     model, image = model.to(device), data.images[:1].to(device)
     check_channels(model, image)
-    try:
-        with torch.no_grad():
-            logits = logits_of(model, image)
-    except (InputError, WorkError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # of somebody else's making
-        raise InputError(
-            f"model: got a network that does not take {data.name} images of shape {data.shape}: "
-            f"it fails on {failure(image, error)}."
-        ) from error
+    sentence = f"model: got a network that does not take {data.name} images of shape {data.shape}: it fails on {{}}."
+    with torch.no_grad(), failures_in(sentence, image):
+        logits = logits_of(model, image)
     if logits.shape != (1, data.num_classes):
         got = logits.shape[-1] if logits.dim() == 2 else f"logits of shape {tuple(logits.shape)} for one image, not"
         raise InputError(f"model: got {got} classes, expected the {data.num_classes} classes of {data.name}.")
@@ -493,16 +486,9 @@ def _fast_copy(model: nn.Module, data: LabeledImages, settings, device: str) -> 
 
 def _check_gradient(network: nn.Module, x: Tensor) -> None:
     """`InputError` where PyTorch cannot follow images through the network: what NumPy computes, say."""
-    try:
-        with torch.enable_grad():
-            network(x.clone().requires_grad_())
-    except (InputError, WorkError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # of somebody else's making
-        raise InputError(
-            f"model: got a network that fails where a gradient is asked for, on {failure(x, error)}, expected one that "
-            "PyTorch can differentiate, or --stein, which needs values only."
-        ) from error
+    sentence = "model: got one that fails on {} where a gradient is asked for, expected one that PyTorch differentiates"
+    with torch.enable_grad(), failures_in(f"{sentence}, or --stein, which takes values alone.", x):
+        network(x.clone().requires_grad_())
 
 
 def _note_units(shape: tuple[int, ...], norm: str = "l2", **distances: float) -> None:

@@ -24,7 +24,7 @@ from rslab.errors import (
     check_open_unit,
     check_positive,
 )
-from rslab.inference import NO_VOTE, as_module, check_function, check_logits, evaluating, own_type
+from rslab.inference import NO_VOTE, as_module, check_function, check_logits, evaluating, failures_in, own_type
 from rslab.sampling import SAMPLERS, SLACK, noisy_copies
 from rslab.sequential import SequentialPlan, SequentialTest
 
@@ -223,7 +223,9 @@ class SmoothedClassifier:
         dtype = own_type(f)
         for start in range(0, n, batch_size):
             size = min(batch_size, n - start)
-            logits = check_logits(f(draw(size, generator).to(dtype)))  # (size, C, H, W) → (size, K)
+            noisy = draw(size, generator).to(dtype)  # (size, C, H, W)
+            with failures_in("base classifier: got one that fails on {}.", noisy):
+                logits = check_logits(f(noisy))  # (size, K)
             if logits.shape != (size, self.num_classes):
                 raise InputError(
                     f"base classifier: got logits of shape {tuple(logits.shape)}, "
