@@ -35,7 +35,7 @@ from rslab.errors import (
     check_open_unit,
     check_positive,
 )
-from rslab.inference import check_logits, failure
+from rslab.inference import check_logits, evaluating, failure
 
 NORMS = ("l2", "linf")
 Objective = Callable[[Tensor, Tensor], Tensor]
@@ -221,8 +221,9 @@ def _at_the_door(attack: Callable) -> Callable:
             if not callable(options.get("objective", cross_entropy)):
                 got = options["objective"]
                 raise InputError(f"objective: got {got!r}, expected a function of scores (B, K) and labels (B,).")
-            scores = _Scores(log_probs, labels, given.dtype)
-            found = attack(scores, images, labels, *args, **options).detach()
+            with evaluating(log_probs) as f:
+                scores = _Scores(f, labels, given.dtype)
+                found = attack(scores, images, labels, *args, **options).detach()
             if bool(scores.broken):
                 raise WorkError("The network gave NaN for an attacked image: its loss cannot be followed.")
             return found if found.dtype == given.dtype else _rounded_towards(given, found)

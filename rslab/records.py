@@ -461,8 +461,8 @@ def _is_header(lines: list[str], attack: bool) -> bool:
 def looks_like_log(path: Path) -> bool:
     """Whether the first line or rows of a file are like those of a log, also of one that `read_log` refuses."""
     head = _head(path)
-    if not any(head) and path.suffix == ".tsv" and not path.is_dir():
-        return True  # empty, a link to nothing, a pipe: named as our logs are
+    if path.suffix == ".tsv" and not path.is_file() and not path.is_dir():
+        return True  # a link to nothing, a pipe: named as our logs are
     if _is_header(head[:1], False) or _is_header(head[:1], True):
         return True
     if path.suffix in (".md", ".json", ".jsonl", ".py", ".ipynb", ".tex", ".html"):

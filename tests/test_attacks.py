@@ -539,6 +539,21 @@ def test_a_network_that_fails_is_said_to_in_one_sentence(attack, kind):
 
 
 @doors
+def test_a_network_in_train_mode_is_attacked_in_eval_mode_and_given_back(attack):
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), random_network(2, 16))
+    with torch.no_grad():
+        network(uniform(50, 1, 4, 4))  # statistics
+    x, y = uniform(5, 1, 4, 4), torch.arange(5) % 4
+    expected = attack(network.eval(), x, y, 0.3)
+    network.train()
+    network[1].eval()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    assert torch.equal(attack(network, x, y, 0.3), expected)
+    assert [module.training for module in network[:3]] == [True, False, True]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+@doors
 def test_what_is_no_function_is_refused(attack):
     with pytest.raises(InputError, match="^model: got str, expected a function"):
         attack("resnet20", uniform(2, 3, 2, 2), torch.tensor([0, 1]), 0.1)

@@ -181,7 +181,7 @@ def test_selection_and_estimation_use_different_noise_on_the_grid():
     recorder = Recorder()
     smoothed = SmoothedClassifier(recorder, 3, 0.25, 64, "grid")
     smoothed.certify(levels(1, 4, 4), 100, 1000, ALPHA, generator=generator_for("certify", 0, 0))
-    seen = torch.cat(recorder.seen[3:]).flatten(1)  # after three batches that ask whether f is a function
+    seen = torch.cat(recorder.seen[4:]).flatten(1)  # after four batches that ask whether f is a function
     assert len(seen) == 1100 == len(seen.unique(dim=0))
 
 
