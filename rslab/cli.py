@@ -202,6 +202,7 @@ def certify(
     """Certify test images: CERTIFY of Cohen et al., a row an image."""
     from rslab import runs
     from rslab.bounds import max_certified_radius
+    from rslab.shares import check_place
 
     if sequential and bound not in ("clopper-pearson", "sequential"):
         raise InputError(f"bound: got {bound!r} with --sequential, expected one of the two.")
@@ -212,6 +213,8 @@ def certify(
         precision=precision, compile=compile,
     )  # fmt: skip
     log, device = _log_path(out, target, "certify.tsv"), choose_device(device)
+    runs.check_target(target, dataset, normalization)
+    check_place(log, resume)
     model, data, _, _ = runs.load_target(target, dataset, normalization, sigma)
     if trained_sigma is not None and trained_sigma != settings.sigma:
         print(f"Note: σ = {settings.sigma:g} here, {trained_sigma:g} in training.", file=sys.stderr)
@@ -259,6 +262,7 @@ def attack(
     """Attack test images and let PREDICT judge: the field's log idx label predict basePredict correct time."""
     from rslab import records, runs
     from rslab.bounds import top_class_p_value
+    from rslab.shares import check_place
 
     settings = runs.AttackSettings(
         sigma=_sigma(sigma, runs.trained_sigma(target)), attack=attack, objective=objective, loss=loss, norm=norm,
@@ -271,6 +275,8 @@ def attack(
     log, device = _log_path(out, target, "attack.tsv"), choose_device(device)
     if transfer is not None:
         records.read_run(transfer)
+    runs.check_target(target, dataset, normalization)
+    check_place(log, resume)
     model, data, _, _ = runs.load_target(target, dataset, normalization, sigma)
     source = None if transfer is None else records.load_run(transfer)[0]
     total = len(runs.chosen_indices(len(data), skip, max))

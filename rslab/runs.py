@@ -44,7 +44,7 @@ from rslab.inference import (
 )
 from rslab.models import NORMALIZATIONS, Normalize, check_channels
 from rslab.randomness import generator_for
-from rslab.sampling import SAMPLERS, SLACK, noisy_copies, on_grid, whole_steps
+from rslab.sampling import SLACK, check_sampler, noisy_copies, on_grid, whole_steps
 from rslab.sequential import SequentialPlan, spacing
 from rslab.shares import Share, open_share
 from rslab.smoothing import SmoothedClassifier, default_batch_size, log_mean_probs, mean_log_probs
@@ -75,7 +75,7 @@ class CertifySettings:
         check_positive("sigma", self.sigma)
         check_open_unit("alpha", self.alpha)
         check_choice("bound", self.bound, (*BOUNDS, "sequential"))
-        check_choice("sampler", self.sampler, SAMPLERS)
+        check_sampler(self.sampler, self.sigma)
         check_choice("precision", self.precision, PRECISIONS)
         for name in ("n0", "n", "skip"):
             check_at_least(name, getattr(self, name), 1)
@@ -134,7 +134,7 @@ class AttackSettings:
     def __post_init__(self):
         check_whole_numbers(self)
         check_at_least("sigma", self.sigma, 0)
-        check_choice("sampler", self.sampler, SAMPLERS)
+        check_sampler(self.sampler, self.sigma)
         check_choice("precision", self.precision, PRECISIONS)
         if self.sigma == 0 and self.objective != "base":
             raise InputError(f"objective: got {self.objective!r} with σ = 0, expected 'base': without noise G is F.")
@@ -182,6 +182,18 @@ def trained_sigma(target: Path) -> float | None:
     return config.sigma if config.method in NOISY else None
 
 
+def check_target(target: Path, dataset: str | None, normalization: str) -> None:
+    """What can be refused of the options of `load_target` before anything is loaded."""
+    check_choice("normalization", normalization, ("auto", *NORMALIZATIONS))
+    if dataset is not None:
+        check_choice("dataset", dataset, DATASETS)
+    if target.is_dir() and normalization != "auto":
+        raise InputError(
+            f"normalization: got {normalization!r} with a run folder, whose config.json says which it has, "
+            "expected 'auto'."
+        )
+
+
 def load_target(target: Path, dataset: str | None, normalization: str, sigma: float | None):
     """(model, test data, σ of training or None, run folder or None) of a run or a published checkpoint.
 
@@ -189,15 +201,8 @@ def load_target(target: Path, dataset: str | None, normalization: str, sigma: fl
     "auto" both are tried on 200 noisy test images; the better one is taken, and said.
     """
     trained = trained_sigma(target)
-    check_choice("normalization", normalization, ("auto", *NORMALIZATIONS))
-    if dataset is not None:
-        check_choice("dataset", dataset, DATASETS)
+    check_target(target, dataset, normalization)
     if target.is_dir():
-        if normalization != "auto":
-            raise InputError(
-                f"normalization: got {normalization!r} with a run folder, whose config.json says which it has, "
-                "expected 'auto'."
-            )
         model, config = records.load_run(target)
         return model, load_dataset(dataset or config.dataset, "test"), trained, target
     tried = NORMALIZATIONS if normalization == "auto" else (normalization,)

@@ -82,6 +82,13 @@ def noisy_copies(sampler: str, x: Tensor, sigma: float) -> Draw:
     return draw_on_grid
 
 
+def check_sampler(sampler: str, sigma: float) -> None:
+    """`InputError` for a sampler that is none, or σ that is none of its."""
+    check_choice("sampler", sampler, SAMPLERS)
+    if sampler == "grid" and sigma != 0:
+        AliasTable.of(check_positive("sigma", sigma))
+
+
 def whole_steps(x: Tensor) -> Tensor:
     """The whole numbers k of an image h·k, as float32 of its shape; `InputError` if some pixel is between two."""
     exact = x.double() * STEPS

@@ -122,11 +122,7 @@ def open_log(
 
     A log without a row is begun anew, unless it has `parts` (of many processes, above).
     """
-    log = check_new_file("out", Path(log))
-    if log.suffix == ".json":
-        raise InputError(
-            f"out: got {log}, expected another ending: the settings are written to {records.settings_path(log)}."
-        )
+    log = check_place(log)
     created = not log.exists()
     if created:
         records.append_text(log, "")
@@ -160,6 +156,18 @@ def _begin_or_resume(log: Path, columns: tuple[str, ...], settings: dict, resume
         records.append_row(log, columns)
         return set()
     return set(records.read_own_log(log, columns).idx)
+
+
+def check_place(log: Path, resume: bool = True) -> Path:
+    """Return `log` if a log may stand there, and be begun or, with `resume`, gone on with: before a model is loaded."""
+    log = check_new_file("out", Path(log))
+    if log.suffix == ".json":
+        raise InputError(
+            f"out: got {log}, expected another ending: the settings are written to {records.settings_path(log)}."
+        )
+    if not resume and log.exists() and log.read_bytes().count(b"\n") > 1:
+        raise InputError(f"out: got {log}, which exists, expected a new file, or --resume to go on with it.")
+    return log
 
 
 def differences(ours: dict, theirs: dict) -> Iterator[tuple]:

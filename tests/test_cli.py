@@ -312,10 +312,15 @@ def unreadable(run, tmp_path, monkeypatch):
         ("certify RUN --device quantum", "device"),
         ("certify RUN --dataset imaginary", "dataset"),
         ("certify RUN --normalization imaginary", "normalization"),
+        ("certify RUN --normalization center", "normalization"),
+        ("certify RUN --sampler grid --sigma 5", "sigma"),
+        ("certify RUN", "out"),  # its log is there already
         ("certify RUN --out .", "out"),
         ("attack RUN --steps 0", "steps"),
         ("attack RUN --batch-size 0", "batch_size"),
         ("attack RUN --target-class -1", "target"),
+        ("attack RUN --normalization standard", "normalization"),
+        ("attack RUN --stein --loss margin", "stein"),
         ("attack RUN --transfer nowhere", "nowhere"),
         ("attack RUN --device quantum", "device"),
         ("train --dataset cifar10 --arch imaginary", "arch"),
@@ -331,6 +336,8 @@ def unreadable(run, tmp_path, monkeypatch):
         ("reproduce cifar10 --out .", "out"),
         ("demo --device quantum", "device"),
         ("table RUN --format imaginary", "format"),
+        ("table RUN --attacks --seeds", "attacks"),
+        ("table RUN --attacks --envelope", "attacks"),
     ],
 )
 def test_a_bad_option_is_refused_before_model_or_data_are_loaded(unreadable, monkeypatch, capsys, command, name):
