@@ -483,3 +483,13 @@ def test_a_run_that_is_called_envelope_keeps_its_row(tmp_path, monkeypatch, caps
     code, out, _ = call(monkeypatch, capsys, "table", tmp_path, "--envelope", "--radii", "0,0.5")
     rows = [line.split("  ")[0] for line in out.splitlines()]
     assert code == 0 and rows[1:4] == ["envelope", "other", "envelope of all"]
+
+
+def test_votes_too_few_for_predict_are_noted_and_abstentions_counted(run, tmp_path, monkeypatch, capsys):
+    words = ("attack", run, "--steps", 1, "--samples", 1, "--max", 4, "--epsilon", 0.1)
+    for n, noted in ((5, True), (200, False)):
+        code, out, err = call(monkeypatch, capsys, *words, "--n", n, "--out", tmp_path / f"{n}.tsv")
+        said = f"Note: n = {n} votes cannot decide anything at α = 0.001: every image abstains."
+        assert code == 0 and (said in err) == noted
+        abstained = 100 * (records.read_log(tmp_path / f"{n}.tsv").predict == -1).mean()
+        assert f"g abstained on {abstained:.1f} %" in out and (abstained == 100) == noted

@@ -389,3 +389,67 @@ def test_the_grid_asks_only_the_chosen_images_to_be_of_whole_steps(trained, digi
             certify_dataset(trained, data, settings, tmp_path / "a.tsv")
     else:
         assert len(list(certify_dataset(trained, data, settings, tmp_path / "a.tsv"))) == limit
+
+
+# -- what is said beside the rows --------------------------------------------------------
+
+
+def attacked(model, data, log, **options) -> list[tuple]:
+    settings = dict(sigma=0.25, epsilon=0.1, steps=1, samples=2, n=50, max=2, precision="float32") | options
+    return list(attack_dataset(model, data, AttackSettings(**settings), log))
+
+
+def test_probabilities_where_logits_are_expected_are_noted(trained, few, tmp_path, capsys):
+    """A softmax at the end flattens soft votes and losses; a hard vote is the same with it."""
+    ends_in_softmax = nn.Sequential(trained, nn.Softmax(1))
+    said = "Note: the model's outputs look like probabilities"
+    for number, (f, bound, noted) in enumerate(
+        [
+            (ends_in_softmax, "hoeffding", True),
+            (trained, "hoeffding", False),
+            (ends_in_softmax, "clopper-pearson", False),
+        ]
+    ):
+        list(certify_dataset(f, few, changed(SETTINGS, bound=bound), tmp_path / f"{number}.tsv"))
+        assert (said in capsys.readouterr().err) == noted
+    for number, (f, noted) in enumerate([(ends_in_softmax, True), (trained, False)]):
+        attacked(f, few, tmp_path / f"attack-{number}.tsv")
+        assert (said in capsys.readouterr().err) == noted
+
+
+def test_distances_beyond_the_cube_are_noted(trained, few, tmp_path, capsys):
+    list(certify_dataset(trained, few, changed(SETTINGS, sigma=64.0, max=1), tmp_path / "far.tsv"))
+    assert "Note: sigma = 64, but images in [0, 1] lie within 8 of each other." in capsys.readouterr().err
+    attacked(trained, few, tmp_path / "attack.tsv", epsilon=128)
+    assert "Note: epsilon = 128, but images in [0, 1] lie within 8 of each other." in capsys.readouterr().err
+    list(certify_dataset(trained, few, changed(SETTINGS, max=1), tmp_path / "near.tsv"))
+    assert capsys.readouterr().err == ""
+
+
+def test_attacks_on_f_draw_no_noise_and_take_as_many_images_as_fit(trained, few, tmp_path):
+    x, y, settings = few.images[:3], few.labels[:3], AttackSettings(sigma=0.25, objective="base", steps=2)
+    generators = [torch.Generator().manual_seed(number) for number in range(3)]
+    attack_batch(InferenceNetwork(trained), x, y, settings, generators)
+    assert all(
+        torch.equal(g.get_state(), torch.Generator().manual_seed(n).get_state()) for n, g in enumerate(generators)
+    )
+    attacked(trained, few, tmp_path / "base.tsv", objective="base", batch_size=64, samples=32)
+    attacked(trained, few, tmp_path / "smooth.tsv", batch_size=64, samples=32)
+    batches = [json.loads((tmp_path / f"{name}.json").read_text())["batch"] for name in ("base", "smooth")]
+    assert batches == [64, 2]
+
+
+def test_nan_for_an_attacked_image_alone_stops_the_work(trained, few, tmp_path):
+    class Breaking(nn.Module):
+        """NaN for what is near an image of the data set but not that image: the attacked, not the noisy."""
+
+        def __init__(self):
+            super().__init__()
+            self.model = trained
+
+        def forward(self, x):
+            apart = (x[:, None] - few.images).flatten(2).norm(dim=2).amin(1)
+            return self.model(x) + torch.where((apart > 0) & (apart < 0.2), torch.nan, 0.0)[:, None]
+
+    with pytest.raises(WorkError, match="NaN for an attacked image, which is no class: nothing is judged"):
+        attacked(Breaking(), few, tmp_path / "attack.tsv", objective="smoothadv", sigma=1.0, batch=1)
