@@ -501,6 +501,9 @@ def read_log(path: Path, *, torn: bool = False) -> pd.DataFrame:
     path = Path(path)
     lines = _lines(path, torn)
     header = _header(lines[0], path)
+    widths = {len(fields) * bool(fields[-1]) for fields in map(_fields, lines[1:])}
+    if widths == {len(header) + 1}:  # R gives the numbers of the rows no name
+        header = ["", *header]
     rows = [_row(line, number, header, path) for number, line in enumerate(lines[1:], start=2)]
     columns: dict[str, list] = {}
     for place, name in enumerate(header):

@@ -35,6 +35,8 @@ def certified_accuracy(log: pd.DataFrame, radii) -> np.ndarray:
 def _decimal(radii) -> np.ndarray:
     """Radii as the decimals of nine digits that they miss by at most 1e-12; others as they are."""
     radii = np.asarray(radii, float)
+    if not np.all((radii >= 0) & np.isfinite(radii)):
+        raise InputError(f"radii: got {radii.tolist()}, expected finite numbers, 0 or more.")
     near = np.round(radii, 9)
     return np.where(abs(near - radii) <= 1e-12, near, radii)
 

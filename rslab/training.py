@@ -54,6 +54,8 @@ def train(
     choose_precision(config.precision, device)
     _check_before_loading(config, out, resume)
     data = load_dataset(config.dataset, "train") if data is None else check_data(data)
+    if data.num_classes < 2:
+        raise InputError(f"data: got {data.num_classes} class, expected 2 or more to tell apart.")
     _note_units(config, data.shape)
     # noise and noisy copies, of the images of one step
     check_fits("samples", config.samples, 4 * min(config.batch_size, len(data)) * math.prod(data.shape), device)
@@ -214,6 +216,7 @@ def _initial_model(config: TrainConfig, data: LabeledImages) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = build_model(config.arch, config.dataset, data.num_classes, normalization=config.normalization)
+    check_channels(model, data.images[:1])
     if config.pretrained is None:
         return model
     source, source_config = records.load_run(config.pretrained)

@@ -159,6 +159,9 @@ AS_PEOPLE_HAVE_THEM = {
     "tabs and blanks at the ends": rewritten(lambda number, fields: [*fields, "", " "]),
     "carriage returns twice": published(*GOOD).replace("\n", "\r\r\n"),
     "carriage returns alone": published(*GOOD).replace("\n", "\r"),
+    "an index column that the header leaves out": rewritten(
+        lambda number, fields: [f'"{number}"', *fields] if number else [f'"{name}"' for name in fields]
+    ),
     "an index column without a name": rewritten(lambda number, fields: [str(number - 1) if number else "", *fields]),
     "columns between": rewritten(lambda number, fields: [*fields[:3], "p_A" if not number else "0.7", *fields[3:]]),
     "another order": rewritten(lambda number, fields: fields[::-1]),

@@ -1,5 +1,7 @@
 """Tables of hand-made logs with known figures, and the published rows from the published logs."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -183,6 +185,12 @@ def test_logs_made_with_other_settings_are_named(tmp_path, key, values):
     )
     alone = {name: log for name, log in found.logs.items() if name != "b"}
     assert tables.made_differently(tables.Logs(alone, {}, found.files)) == ""
+
+
+@pytest.mark.parametrize("radius", [-0.1, math.nan, math.inf])
+def test_a_radius_that_is_none_is_refused(radius):
+    with pytest.raises(InputError, match="^radii: got .*expected finite numbers, 0 or more"):
+        tables.certified_accuracy(LOG, (0, radius))
 
 
 def test_logs_certified_under_other_radii_are_named(tmp_path):

@@ -235,3 +235,18 @@ def test_of_two_starters_on_one_folder_one_trains(few, tmp_path):
     with pytest.raises(WorkError, match="another process is writing here"):
         train(tiny("standard", lr=0.01), tmp_path / "run", data=few)
     assert len(list(first)) == 1
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda data: replace(data, images=data.images.permute(0, 2, 3, 1)), "model: got one for 1 channels"),
+        (lambda data: replace(data, labels=0 * data.labels, classes=("0",)), "data: got 1 class, expected 2 or more"),
+        (lambda data: replace(data, images=data.images[:0], labels=data.labels[:0]), "data: got no image"),
+        (lambda data: replace(data, images=255 * data.images), "data: got pixels from 0 to 255"),
+    ],
+    ids=["channels last", "one class", "none", "bytes"],
+)
+def test_data_that_no_network_could_learn_from_are_refused(few, change, said):
+    with pytest.raises(InputError, match=said):
+        list(train(TrainConfig(epochs=1), data=change(few)))
