@@ -341,7 +341,8 @@ def check_function(f, x: Tensor, num_classes: int) -> None:
         torch.rand(()), random.random(), np.random.random()  # off the place to which f may have set them
         chance = _generators(evaluated, x.device)
         second, among_others = _answer(evaluated, probe), _answer(evaluated, other)
-        drawn = [name for name, state in _generators(evaluated, x.device).items() if state != chance.get(name)]
+        now = _generators(evaluated, x.device)
+        drawn = [name for name in chance.keys() & now.keys() if chance[name] != now[name]]
         alone = _answer(evaluated, probe[:1])
     if first.shape != (len(probe), num_classes):
         got, expected = tuple(first.shape), (len(probe), num_classes)
@@ -355,12 +356,10 @@ def check_function(f, x: Tensor, num_classes: int) -> None:
         )
     if drawn:
         raise InputError(
-            f"base classifier: got one that draws random numbers or seeds them ({drawn[0]}), expected a function: "
+            f"base classifier: got one that draws random numbers or seeds them ({drawn[0][0]}), expected a function: "
             "no dropout, no noise of its own, however seldom they change its answer."
         )
-    with_others = torch.cat(
-        (alone, among_others[1:2], first[2:])
-    )  # the same images as `first`, in whose range it counts
+    with_others = torch.cat((alone, among_others[1:2], first[2:]))  # of the same images as `first`
     off = difference(with_others[1:], first[1:], dtype)
     if not off <= 1e-5 or not (off := difference(with_others, first, dtype)) <= ROUNDING.get(dtype, 1e-3):
         raise InputError(
@@ -408,23 +407,24 @@ def _apart_from_chance(device: torch.device) -> Iterator[None]:
 _SOURCES = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 
 
-def _generators(f, device: torch.device) -> dict[str, str]:
+def _generators(f, device: torch.device) -> dict[tuple[str, int], str]:
     """Where each source of random numbers stands that f could draw from: everyone's, and those that it holds."""
-    states: dict[str, Any] = {
-        "of Python's random": random.getstate(),
-        "of numpy.random": np.random.get_state(),
-        "of torch's own generator": torch.get_rng_state().tolist(),
+    states: dict[tuple[str, int], Any] = {
+        ("of Python's random", 0): random.getstate(),
+        ("of numpy.random", 0): np.random.get_state(),
+        ("of torch's own generator", 0): torch.get_rng_state().tolist(),
     }
     if device.type == "cuda":
-        states["of torch's own generator on the GPU"] = torch.cuda.get_rng_state(device).tolist()
-    for number, source in enumerate(_sources_in(f, set())):
+        states["of torch's own generator on the GPU", 0] = torch.cuda.get_rng_state(device).tolist()
+    for source in _sources_in(f, set()):
+        held = "of a generator that it holds", id(source)
         if isinstance(source, np.random.Generator):
-            source = source.bit_generator
-        if isinstance(source, np.random.BitGenerator):
-            state: Any = source.state
+            states[held] = source.bit_generator.state
+        elif isinstance(source, random.Random):
+            states[held] = source.getstate()
         else:
-            state = source.getstate() if isinstance(source, random.Random) else source.get_state()
-        states[f"of a generator that it holds, {number}"] = state.tolist() if isinstance(state, Tensor) else state
+            state = source.get_state()
+            states[held] = state.tolist() if isinstance(state, Tensor) else state
     return {name: repr(state) for name, state in states.items()}
 
 
