@@ -342,7 +342,7 @@ def check_function(f, x: Tensor, num_classes: int) -> None:
         chance = _generators(evaluated, x.device)
         second, among_others = _answer(evaluated, probe), _answer(evaluated, other)
         now = _generators(evaluated, x.device)
-        drawn = [name for name in chance.keys() & now.keys() if chance[name] != now[name]]
+        drawn = [name for name in now if chance.get(name, now[name]) != now[name]]
         alone = _answer(evaluated, probe[:1])
     if first.shape != (len(probe), num_classes):
         got, expected = tuple(first.shape), (len(probe), num_classes)
