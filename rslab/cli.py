@@ -214,6 +214,7 @@ def certify(
     )  # fmt: skip
     log, device = _log_path(out, target, "certify.tsv"), choose_device(device)
     runs.check_target(target, dataset, normalization)
+    runs.check_counts(settings, device)
     check_place(log, resume)
     model, data, _, _ = runs.load_target(target, dataset, normalization, sigma)
     if trained_sigma is not None and trained_sigma != settings.sigma:
@@ -276,6 +277,7 @@ def attack(
     if transfer is not None:
         records.read_run(transfer)
     runs.check_target(target, dataset, normalization)
+    runs.check_counts(settings, device, records.read_run(target)[1] if target.is_dir() and not dataset else None)
     check_place(log, resume)
     model, data, _, _ = runs.load_target(target, dataset, normalization, sigma)
     source = None if transfer is None else records.load_run(transfer)[0]

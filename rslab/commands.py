@@ -32,9 +32,12 @@ def finish(steps: Iterator) -> None:
         pass
 
 
+RADII = "0,0.25,0.5,0.75,1,1.25,1.5,1.75,2,2.25"
+
+
 def table(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Logs, runs or folders, ours or published")],
-    radii: Annotated[str, typer.Option(help="Radii, separated by commas")] = "0,0.25,0.5,0.75,1,1.25,1.5,1.75,2,2.25",
+    radii: Annotated[str, typer.Option(help="Radii, separated by commas")] = RADII,
     envelope: Annotated[bool, typer.Option("--envelope", help="Last row: at each radius the best model")] = False,
     seeds: Annotated[bool, typer.Option("--seeds", help="Mean ± deviation of runs that differ in their seed")] = False,
     attacks: Annotated[bool, typer.Option("--attacks", help="Read attack logs: accuracy of g by attack and ε")] = False,
@@ -49,8 +52,10 @@ def table(
     check_choice("format", format, tables.FORMATS)
     if recipe and (seeds or attacks):
         raise InputError("recipe: got --recipe with --seeds or --attacks, expected it alone or with --envelope.")
-    if attacks and (given := [f"--{name}" for name, value in (("seeds", seeds), ("envelope", envelope)) if value]):
-        raise InputError(f"attacks: got --attacks with {given[0]}, expected it without: it reads no radii.")
+    options = {"--seeds": seeds, "--envelope": envelope, "--radii": radii != RADII}
+    if attacks and any(options.values()):
+        given = next(name for name, value in options.items() if value)
+        raise InputError(f"attacks: got --attacks with {given}, expected it without: logs of attacks have no radii.")
     if attacks:
         found, rows = tables.find_attacks(paths)
         print(tables.format_table(tables.attack_cells(rows), format, corner="attack \\ ε"))
@@ -59,7 +64,7 @@ def table(
     found = tables.find_logs(paths)
     logs, left_out = found.logs, found.left_out
     if envelope:
-        logs, others = tables.comparable(logs)
+        logs, others = tables.comparable(logs, tables.MOSTLY)
         left_out = left_out | others
     groups: dict = {}
     if seeds:
@@ -103,6 +108,8 @@ def reproduce(
     """Carry out a plan: train, certify, table. What is complete is skipped, the rest resumed."""
     from rslab import plans, tables
 
+    if list and minutes is not None:
+        raise InputError(f"minutes: got {minutes:g} with --list, expected it without: nothing is carried out.")
     shipped = plans.PLANS / f"{plan}.txt"
     path = shipped if shipped.is_file() and not Path(plan).is_file() else Path(plan)
     runs = plans.read_plan(path)

@@ -32,7 +32,7 @@ UsedBy = Mapping[str, Mapping[str, tuple]]
 USED_BY: UsedBy = {
     "method": {
         **dict.fromkeys(("attack", "norm", "epsilon", "steps", "step_size", "random_start", "warmup"), ATTACKING),
-        "samples": NOISY,
+        **dict.fromkeys(("sigma", "samples"), NOISY),
         "outer": ("smoothadv",),
         "consistency": ("consistency",),
         "confidence": ("consistency",),
@@ -40,6 +40,9 @@ USED_BY: UsedBy = {
     },
     "attack": {"steps": ("pgd", "ddn"), "step_size": ("pgd",), "random_start": ("pgd",)},
 }
+
+
+NONE = {"sigma": 0}  # a value that says itself that nothing is done
 
 
 def unused_options(cls, values: Mapping[str, Any], used_by: UsedBy) -> dict[str, str]:
@@ -50,6 +53,8 @@ def unused_options(cls, values: Mapping[str, Any], used_by: UsedBy) -> dict[str,
         chosen = values.get(decider, defaults[decider])
         for name, users in options.items():
             if name in values and values[name] != defaults[name] and chosen not in users:
+                if values[name] == NONE.get(name):
+                    continue
                 unused.setdefault(name, f"{decider} {chosen!r}, expected {decider} {_either(users)}: it does nothing")
     return unused
 

@@ -123,6 +123,7 @@ class Stage:
 
 def stages(plan: list[PlannedRun], out: Path) -> Iterator[Stage]:
     """Every stage in order, with what of it stands in `out`."""
+    sizes: dict[str, int] = {}  # of test sets: each is loaded, and its checksum made, once
     for run in _resolved(plan, out):
         folder = out / run.name
         if (folder / "config.json").exists():
@@ -140,8 +141,9 @@ def stages(plan: list[PlannedRun], out: Path) -> Iterator[Stage]:
         if run.train.method not in NOISY:
             continue
         log = folder / "certify.tsv"
-        size = len(load_dataset(run.train.dataset, "test"))
-        images = chosen_indices(size, run.certify.skip, run.certify.max)
+        if (name := run.train.dataset) not in sizes:
+            sizes[name] = len(load_dataset(name, "test"))
+        images = chosen_indices(sizes[name], run.certify.skip, run.certify.max)
         done, times = (), []
         if records.is_log(log) and b"\n" in log.read_bytes():  # else not even its header is whole
             rows = records.read_log(log, torn=True)

@@ -138,6 +138,9 @@ class AttackSettings:
         check_choice("precision", self.precision, PRECISIONS)
         if self.sigma == 0 and self.objective != "base":
             raise InputError(f"objective: got {self.objective!r} with σ = 0, expected 'base': without noise G is F.")
+        for name in ("n", "alpha") if self.sigma == 0 else ():
+            if (value := getattr(self, name)) != getattr(type(self), name):
+                raise InputError(f"{name}: got {value} with σ = 0, expected none: PREDICT takes no votes.")
         if self.sigma == 0 and self.sampler != "float":
             raise InputError(f"sampler: got {self.sampler!r} with σ = 0, expected 'float': nothing is sampled.")
         check_choice("attack", self.attack, ("pgd", "ddn", "fgsm"))
@@ -180,6 +183,17 @@ def trained_sigma(target: Path) -> float | None:
         return None
     config, _ = records.read_run(target)
     return config.sigma if config.method in NOISY else None
+
+
+def check_counts(settings: CertifySettings | AttackSettings, device: str, classes: int | None = None) -> None:
+    """What no image is small enough for is refused before anything is loaded, and a target beyond the classes."""
+    for name in ("batch_size", "samples"):
+        if (count := getattr(settings, name, None)) is not None:
+            votes = max(settings.n, getattr(settings, "n0", 0)) if name == "batch_size" else count
+            check_fits(name, min(count, votes), 4, device)
+    target = getattr(settings, "target", None)
+    if target is not None and classes is not None and not 0 <= target < classes:
+        raise InputError(f"target: got {target}, expected a class 0 … {classes - 1}.")
 
 
 def check_target(target: Path, dataset: str | None, normalization: str) -> None:
@@ -322,8 +336,7 @@ def attack_dataset(
     _check_classes(model, data, device)
     _note_units(data.shape, settings.norm, epsilon=settings.epsilon)
     _note_units(data.shape, sigma=settings.sigma)
-    if settings.target is not None and not 0 <= settings.target < data.num_classes:
-        raise InputError(f"target: got {settings.target}, expected a class 0 … {data.num_classes - 1}.")
+    check_counts(settings, device, data.num_classes)
     settings = _settled(settings, data, device, log, resume)
     provenance = _provenance(model, data, device)
     if source is not None:

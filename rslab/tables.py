@@ -193,21 +193,29 @@ def _images(log: pd.DataFrame) -> frozenset[tuple[int, ...]]:
     return frozenset(log[[name for name in ("idx", "label") if name in log]].itertuples(index=False, name=None))
 
 
-def comparable(logs: dict[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], dict[str, list[str]]]:
+MOSTLY = 0.8  # of the images of most: an envelope takes a log that lacks so few, as Cohen et al. did with 427 of 500
+
+
+def comparable(
+    logs: dict[str, pd.DataFrame], share: float = 1.0
+) -> tuple[dict[str, pd.DataFrame], dict[str, list[str]]]:
     """The logs on the set of images that most of them share (the larger set at a tie), and the others by reason.
 
     The same images have the same idx and the same label. An envelope over different images would compare
-    nothing: short logs are left out.
+    nothing: logs that lack some are left out, or where they hold a `share` of them, taken.
     """
     by_images: dict[frozenset, list[str]] = {}
     for name, log in logs.items():
         by_images.setdefault(_images(log), []).append(name)
     most = max(by_images, key=lambda images: (len(by_images[images]), len(images)))
     others: dict[str, list[str]] = {}
+    kept: set[str] = set()
     for images, names in by_images.items():
-        if images != most:
+        if images == most or (images < most and len(images) >= share * len(most)):
+            kept.update(names)
+        else:
             others.setdefault(_how_other(images, most), []).extend(names)
-    return {name: logs[name] for name in logs if name in by_images[most]}, others
+    return {name: logs[name] for name in logs if name in kept}, others
 
 
 def _how_other(images: frozenset, most: frozenset) -> str:

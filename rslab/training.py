@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 
 from rslab import records
 from rslab.config import ATTACKING, NOISY, TrainConfig
-from rslab.data import DATASETS, LabeledImages, beyond_the_cube, check_data, load_dataset
+from rslab.data import DATASETS, LabeledImages, beyond_the_cube, check_data, check_images, load_dataset
 from rslab.devices import check_fits, choose_precision, device_name
 from rslab.distributed import agree, part_of, world
 from rslab.errors import InputError, WorkError, check_choice, check_file, check_new_folder
@@ -267,10 +267,13 @@ def _training_set(config: TrainConfig, data: LabeledImages, device: str) -> tupl
 def pseudo_labels(run: str | Path, pool: Tensor, num_classes: int, device: str = "cpu") -> Tensor:
     """argmax f(x) for every image of the pool (N, C, H, W), by the model of a run folder: (N,) int64."""
     model, _ = records.load_run(run)
-    check_channels(model, pool)
+    check_channels(model, check_images(pool, name="pool"))
     if (classes := model(pool[:1]).shape[1]) != num_classes:
         raise InputError(f"pseudo_labels: got a run of {classes} classes, expected {num_classes}.")
-    return torch.cat([model.to(device)(batch.to(device)).argmax(1).cpu() for batch in pool.split(1000)])
+    logits = torch.cat([model.to(device)(batch.to(device)).cpu() for batch in pool.split(1000)])
+    if bool(logits.isnan().any()):
+        raise WorkError(f"pseudo_labels: the network of {run} gave NaN for an image, which is no class.")
+    return logits.argmax(1)
 
 
 # -- checkpoints ---------------------------------------------------------------------------
@@ -301,7 +304,7 @@ def _open_run(out: Path, config, data, model, optimizer, resume: bool) -> tuple[
         raise
 
 
-UNFINISHED = re.compile(r"\.config\.json\.\d+")  # what a kill inside the first write leaves
+UNFINISHED = re.compile(r"\.(config\.json|(weights|resume)\.safetensors)\.\d+")  # what a kill inside a write leaves
 
 
 def _files(folder: Path) -> list[Path]:

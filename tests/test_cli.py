@@ -321,6 +321,13 @@ def unreadable(run, tmp_path, monkeypatch):
         ("attack RUN --target-class -1", "target"),
         ("attack RUN --normalization standard", "normalization"),
         ("attack RUN --stein --loss margin", "stein"),
+        ("attack RUN --sigma 0 --objective base --n 500", "n"),
+        ("attack RUN --sigma 0 --objective base --alpha 0.01", "alpha"),
+        ("attack RUN --samples 1000000000000", "samples"),
+        ("attack RUN --target-class 12", "target"),
+        ("certify RUN --batch-size 1000000000000 --n 1000000000000", "batch_size"),
+        ("certify RUN --batch-size 1000000000000 --n0 1000000000000 --n 20", "batch_size"),
+        ("train --method standard --sigma 0.5", "sigma"),
         ("attack RUN --transfer nowhere", "nowhere"),
         ("attack RUN --device quantum", "device"),
         ("train --dataset cifar10 --arch imaginary", "arch"),
@@ -338,6 +345,8 @@ def unreadable(run, tmp_path, monkeypatch):
         ("table RUN --format imaginary", "format"),
         ("table RUN --attacks --seeds", "attacks"),
         ("table RUN --attacks --envelope", "attacks"),
+        ("table RUN --attacks --radii 0.5", "attacks"),
+        ("reproduce demo --list --minutes 3", "minutes"),
     ],
 )
 def test_a_bad_option_is_refused_before_model_or_data_are_loaded(unreadable, monkeypatch, capsys, command, name):

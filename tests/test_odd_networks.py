@@ -17,8 +17,8 @@ from torch.nn.utils import parametrizations, prune
 from rslab.data import LabeledImages
 from rslab.devices import has_bfloat16
 from rslab.errors import InputError, WorkError
-from rslab.inference import InferenceNetwork, InPrecision, logits_of
-from rslab.models import ARCHITECTURES, STATISTICS, Normalize, build_model
+from rslab.inference import InferenceNetwork, InPrecision, difference, logits_of
+from rslab.models import ARCHITECTURES, STATISTICS, Normalize, build_model, fold_in_place
 from rslab.runs import AttackSettings, CertifySettings, attack_dataset, certify_dataset
 from rslab.smoothing import SmoothedClassifier
 
@@ -597,7 +597,8 @@ def test_what_is_no_function_of_an_image_is_refused(name, data, tmp_path):
         list(certify_dataset(model, data, SETTINGS, tmp_path / "log.tsv"))
     assert not list(tmp_path.iterdir())  # a log begins with a network that can be certified
     for sigma, objective in ((0.25, "smoothadv"), (0.0, "base")):
-        settings = AttackSettings(sigma=sigma, objective=objective, steps=1, n=50, precision="float32")
+        n = {"n": 50} if sigma else {}
+        settings = AttackSettings(sigma=sigma, objective=objective, steps=1, precision="float32", **n)
         with pytest.raises((InputError, WorkError), match=said):
             list(attack_dataset(model, data, settings, tmp_path / f"attack-{sigma}.tsv"))
     assert not list(tmp_path.iterdir())
@@ -622,7 +623,8 @@ def test_data_and_weights_are_the_callers(name, data, tmp_path):
 @pytest.mark.skipif(not has_bfloat16("cpu"), reason="this CPU has no bfloat16 units")
 @pytest.mark.parametrize("sigma, objective", [(0.25, "smoothadv"), (0.25, "naive"), (0.0, "base")])
 def test_attacks_run_in_bfloat16(sigma, objective, data, tmp_path):
-    settings = AttackSettings(sigma=sigma, objective=objective, steps=2, n=50, batch_size=30, precision="bfloat16")
+    n = {"n": 50} if sigma else {}
+    settings = AttackSettings(sigma=sigma, objective=objective, steps=2, batch_size=30, precision="bfloat16", **n)
     assert len(list(attack_dataset(plain(), data, settings, tmp_path / "attack.tsv"))) == 2
     assert '"precision": "bfloat16"' in (tmp_path / "attack.json").read_text()
 
@@ -638,6 +640,59 @@ def test_what_fails_in_bfloat16_runs_as_the_fast_copy_in_float32(capsys):
     assert capsys.readouterr().err == (
         "Note: the network does not compute (ZeroDivisionError) in torch.bfloat16: float32 is used.\n"
     )
+
+
+def test_a_copy_that_computes_other_logits_is_not_used(capsys):
+    """Folded, the first layers round otherwise in bfloat16, which this network asks for by itself."""
+
+    def forward(self, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.head(self.norm(self.conv(x)))
+
+    model = odd(forward, conv=conv(), norm=nn.BatchNorm2d(4))
+    network = InferenceNetwork(model)
+    with torch.no_grad():
+        assert torch.equal(network(x := uniform(8, *SHAPE)), model(x).float())
+    assert not network.copied
+    assert "Note: the network computes other logits when batch norm is folded" in capsys.readouterr().err
+
+
+def test_what_folds_but_is_hooked_is_left_alone():
+    for place in (0, 1):
+        model = plain()
+        model[place].register_forward_hook(lambda module, inputs, output: output.flip(1))
+        assert fold_in_place(model) == {}
+    assert fold_in_place(plain()) == {"0": "1"}
+
+
+def test_a_hook_on_a_wrapper_is_of_the_network():
+    model = nn.DataParallel(plain())
+    model.register_forward_hook(lambda module, inputs, output: output.flip(1))
+    x = uniform(4, *SHAPE)
+    with torch.no_grad():
+        assert torch.allclose(InferenceNetwork(model)(x), model.module(x).flip(1), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "ours, theirs, expected",
+    [
+        ([[1.0, 0.0]], [[1.0, 0.0]], 0.0),
+        ([[1.0, 0.1]], [[1.0, 0.0]], 0.1),
+        ([[1.0, 0.1, -1e9]], [[1.0, 0.0, -1e9 + 64]], 0.1),  # a masked class neither hides nor makes a difference
+        ([[-torch.inf, 1.0, 0.1]], [[-torch.inf, 1.0, 0.0]], 0.1),
+        ([[1e-40, 0.0]], [[2e-40, 0.0]], 0.5),
+        ([[1.0, 0.0]], [[1.0, 0.0, 0.0]], torch.inf),
+        ([[1.0, 0.0]], [[torch.inf, torch.inf]], torch.inf),
+    ],
+)
+def test_a_difference_is_a_share_of_the_range_of_the_classes_that_can_win(ours, theirs, expected):
+    found = difference(torch.tensor(ours, dtype=torch.float64), torch.tensor(theirs, dtype=torch.float64))
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_what_is_no_function_is_no_base_classifier():
+    with pytest.raises(InputError, match="^model: got str, expected a module or a function"):
+        SmoothedClassifier("resnet20", K, 0.25)
 
 
 def test_views_of_activations_keep_the_fast_copy(capsys):

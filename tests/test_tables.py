@@ -1,12 +1,14 @@
 """Tables of hand-made logs with known figures, and the published rows from the published logs."""
 
 import math
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from rslab import records, tables
+from rslab.cli import main
 from rslab.errors import InputError
 
 HEADER = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n"
@@ -185,6 +187,38 @@ def test_logs_made_with_other_settings_are_named(tmp_path, key, values):
     )
     alone = {name: log for name, log in found.logs.items() if name != "b"}
     assert tables.made_differently(tables.Logs(alone, {}, found.files)) == ""
+
+
+def test_an_envelope_takes_a_log_that_lacks_few_images(tmp_path, monkeypatch, capsys):
+    """As Cohen et al. did with 427 of 500; the log is named, and so is one that lacks many, which is left out."""
+    write(tmp_path / "a", [0.1] * 10)
+    write(tmp_path / "b", [0.1] * 10)
+    write(tmp_path / "lacks-two", [0.9] * 8)
+    write(tmp_path / "lacks-three", [1.9] * 7)
+    logs = tables.find_logs([tmp_path]).logs
+    assert set(tables.comparable(logs)[0]) == {"a", "b"}
+    assert set(tables.comparable(logs, tables.MOSTLY)[0]) == {"a", "b", "lacks-two"}
+    monkeypatch.setattr(sys, "argv", ["rslab", "table", str(tmp_path), "--envelope", "--radii", "0.5,1"])
+    with pytest.raises(SystemExit):
+        main()
+    out = capsys.readouterr().out
+    assert "envelope" in out and "Best at 0.5: lacks-two" in out
+    assert "Left out: 1 log, short (7 images, not the 10 of most): lacks-three" in out
+    assert "not on those of most: 1 log, short (8 images, not the 10 of most): lacks-two" in out
+
+
+@pytest.mark.data
+def test_cohens_imagenet_row_follows_from_three_logs_by_command(cohens_logs, monkeypatch, capsys):
+    place = cohens_logs / "imagenet" / "resnet50"
+    logs = [str(place / f"noise_{sigma}" / "test" / f"sigma_{sigma}") for sigma in ("0.25", "0.50", "1.00")]
+    words = ["rslab", "table", *logs, "--envelope", "--radii", "0.5,1,1.5,2,2.5,3,3.5", "--format", "csv"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit):
+        main()
+    out, err = capsys.readouterr()
+    row = next(line for line in out.splitlines() if line.startswith("envelope"))
+    assert [round(float(cell)) for cell in row.split(",")[2:9]] == [49, 37, 29, 19, 15, 12, 9]
+    assert "short (427 images, not the 500 of most)" in err
 
 
 @pytest.mark.parametrize("radius", [-0.1, math.nan, math.inf])

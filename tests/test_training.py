@@ -250,3 +250,12 @@ def test_of_two_starters_on_one_folder_one_trains(few, tmp_path):
 def test_data_that_no_network_could_learn_from_are_refused(few, change, said):
     with pytest.raises(InputError, match=said):
         list(train(TrainConfig(epochs=1), data=change(few)))
+
+
+def test_distances_beyond_the_cube_are_noted(few, capsys):
+    train(tiny("gaussian", sigma=64.0), data=few)
+    assert "Note: sigma = 64, but images in [0, 1] lie within 8 of each other." in capsys.readouterr().err
+    train(tiny("adversarial", epsilon=128.0), data=few)
+    assert "Note: epsilon = 128, but images in [0, 1] lie within 8 of each other." in capsys.readouterr().err
+    train(tiny("gaussian"), data=few)
+    assert capsys.readouterr().err == ""

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -363,3 +364,24 @@ def test_a_trained_model_is_a_fresh_one_moved(few):
     started = train_to_end(TrainConfig(method="standard", epochs=1, lr=1e-9, seed=4), data=few)
     for before, after in zip(fresh.parameters(), started.parameters(), strict=True):
         assert torch.allclose(before, after, atol=1e-6)
+
+
+def test_pseudo_labels_are_of_images_in_our_units_and_of_numbers(trained_run, few, tmp_path):
+    for wrong in (255 * few.images, (few.images - 0.5) / 0.25, few.images * math.nan):
+        with pytest.raises(InputError, match="^pool: got "):
+            pseudo_labels(str(trained_run), wrong, 10)
+    broken = tmp_path / "broken"
+    shutil.copytree(trained_run, broken)
+    model, _ = records.load_run(broken)
+    list(model.parameters())[-1].data[3] = math.nan
+    records.save_weights(broken / "weights.safetensors", model.state_dict())
+    with pytest.raises(WorkError, match="^pseudo_labels: the network of .* gave NaN"):
+        pseudo_labels(str(broken), few.images, 10)
+
+
+@pytest.mark.parametrize("left", [".config.json.123", ".weights.safetensors.9", ".resume.safetensors.4711"])
+def test_what_a_kill_inside_a_write_left_is_no_other_file(few, tmp_path, left):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / left).write_bytes(b"half")
+    train_to_end(changed(CONFIG, epochs=1), out=tmp_path / "run", data=few)
+    assert not (tmp_path / "run" / left).exists()
