@@ -333,7 +333,7 @@ def check_function(f, x: Tensor, num_classes: int) -> None:
     one, two, three = torch.rand(3, 1, *x.shape, generator=generator)
     far, farther = torch.randn(2, 1, *x.shape, generator=generator)
     probe, other = torch.cat((one, copy_of_x, two, three)), torch.cat((far, copy_of_x, three, farther))
-    dtype = getattr(f, "dtype", own_type(f))
+    dtype = f.dtype if isinstance(f, InferenceNetwork | InPrecision) else own_type(f)
     # no inference mode: what f keeps for later is to be of use in training, too
     with torch.inference_mode(False), torch.no_grad(), evaluating(f) as evaluated, _apart_from_chance(x.device):
         probe, other = probe.to(x.device), other.to(x.device)

@@ -401,6 +401,7 @@ CERTIFIED = {
     "frozen program": lambda: frozen_program(torch.jit.freeze),
     "optimised program": lambda: frozen_program(lambda m: torch.jit.optimize_for_inference(torch.jit.freeze(m))),
     "a sparse buffer": sparse,
+    "an attribute dtype": lambda: odd(lambda self, x: self.head(self.conv(x)), conv=conv(), dtype="float32"),
     "a double temperature": lambda: odd(
         lambda self, x: self.head(self.norm(self.conv(x))) / self.temperature.float(), conv=conv(),
         norm=nn.BatchNorm2d(4), temperature=nn.Parameter(torch.tensor([1.5], dtype=torch.float64)),
