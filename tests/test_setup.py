@@ -7,6 +7,7 @@ from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,7 +38,7 @@ def test_installed_package_needs_what_pyproject_lists(project):
 
 def test_the_readme_maps_every_module_and_imports_go_up_only():
     readme = (ROOT / "README.md").read_text()
-    rows = re.findall(r"^\| ((?:`[\w./]+`(?:, )?)+) \|", readme[: readme.index("## What works")], re.MULTILINE)
+    rows = re.findall(r"^\| ((?:`[\w./]+`(?:, )?)+) \|", readme[: readme.index("## Questions")], re.MULTILINE)
     place = {
         name.removesuffix(".py").rstrip("/"): i for i, row in enumerate(rows) for name in row.strip("`").split("`, `")
     }
@@ -76,6 +77,25 @@ def test_readme_gives_a_reason_for_every_dependency(project):
     table = readme[readme.index("| dependency |") :]
     listed = set(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE))
     assert listed == names(project["dependencies"]) | names(project["optional-dependencies"]["test"])
+
+
+def test_the_readme_is_short_and_every_link_of_ours_leads_somewhere():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), (page.name, target)
+    linked = set(re.findall(r"\]\((docs/[\w-]+\.md)\)", (ROOT / "README.md").read_text()))
+    assert linked == {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")}
+
+
+def test_the_readmes_lines_for_your_own_model_certify_it(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    exec(code, {"model": model, "image": torch.rand(1, 8, 8)})
+    prediction, radius = capsys.readouterr().out.split()
+    assert -1 <= int(prediction) < 10 and 0 <= float(radius) <= 0.8
 
 
 def test_ci_calls_the_test_command_of_the_readme():
