@@ -273,6 +273,7 @@ def certify_dataset(
     chosen = chosen_indices(len(data), settings.skip, settings.max)
     columns, plan = records.CERTIFY_COLUMNS + records.COUNT_COLUMNS, settings.plan()
     network, precision = _fast_copy(model, data, settings, device)
+    check_function(network, data.images[0].to(device), data.num_classes)
     settings = replace(settings, precision=precision)
     size = settings.batch_size or 1
     if settings.compile:
@@ -345,6 +346,7 @@ def attack_dataset(
         theirs = _provenance(source, data, device)
         provenance |= {"source_weights": theirs["weights"], "source_weights_normalization": theirs["normalization"]}
     network, precision = _fast_copy(model, data, settings, device)
+    check_function(network, data.images[0].to(device), data.num_classes)
     settings = replace(settings, precision=precision)
     attacked = network if source is None else _fast_copy(source, data, settings, device)[0]
     chosen = chosen_indices(len(data), settings.skip, settings.max)
@@ -494,11 +496,10 @@ def _noisy_batch(data: LabeledImages, size: int, sigma: float, device: str) -> T
 
 
 def _fast_copy(model: nn.Module, data: LabeledImages, settings, device: str) -> tuple[nn.Module, str]:
-    """A fast network, compared with `model` on a batch and found to be a function, and the precision it computes in."""
+    """A fast network, compared with `model` on a batch, and the precision that it computes in."""
     network = InferenceNetwork(model, settings.precision)
     with torch.no_grad():
         network(_noisy_batch(data, 8, settings.sigma, device))
-    check_function(network, data.images[0].to(device), data.num_classes)
     return network, str(network.dtype).removeprefix("torch.")
 
 

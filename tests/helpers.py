@@ -1,6 +1,7 @@
 """Small data with seeds of their own, for every test module."""
 
 import torch
+from torch import nn
 
 from rslab.config import TrainConfig
 from rslab.data import LabeledImages
@@ -24,3 +25,14 @@ def uniform(*shape: int, seed: int = 0) -> torch.Tensor:
 def training_options(**options) -> TrainConfig:
     """The configuration of these options, less those that its method does not use: for one set of many methods."""
     return TrainConfig(**{name: options[name] for name in options.keys() - TrainConfig.without_use(options)})
+
+
+class Always(nn.Module):
+    """What a function of a tensor does, in any mode."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)

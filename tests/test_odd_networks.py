@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers import normal, uniform
+from helpers import Always, normal, uniform
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
@@ -189,17 +189,6 @@ def masked(layer: nn.Module, mask: torch.Tensor = MASK) -> nn.Module:
     """A network with `layer` inside, two of whose classes are never to be answered."""
     return odd(lambda self, x: self.head(self.norm(self.layer(self.conv(x)))) + mask, conv=conv(), layer=layer,
                norm=nn.BatchNorm2d(4))  # fmt: skip
-
-
-class Always(nn.Module):
-    """What a function of a tensor does, in any mode."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
 
 
 def around(function) -> nn.Module:

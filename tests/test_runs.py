@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from helpers import subset
+from helpers import Always, subset
 from torch import nn
 
 from rslab import attacks, bounds, records
@@ -437,6 +437,14 @@ def test_attacks_on_f_draw_no_noise_and_take_as_many_images_as_fit(trained, few,
     attacked(trained, few, tmp_path / "smooth.tsv", batch_size=64, samples=32)
     batches = [json.loads((tmp_path / f"{name}.json").read_text())["batch"] for name in ("base", "smooth")]
     assert batches == [64, 2]
+
+
+def test_an_attack_may_be_made_on_a_random_network_but_none_is_judged(trained, few, tmp_path):
+    random = nn.Sequential(trained, Always(lambda x: nn.functional.dropout(x, 0.1)))
+    settings = changed(ATTACK, max=2, steps=1)
+    assert len(list(attack_dataset(trained, few, settings, tmp_path / "a.tsv", source=random))) == 2
+    with pytest.raises(InputError, match="two answers to one batch"):
+        list(attack_dataset(random, few, settings, tmp_path / "b.tsv", source=trained))
 
 
 def test_nan_for_an_attacked_image_alone_stops_the_work(trained, few, tmp_path):
