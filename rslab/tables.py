@@ -7,6 +7,7 @@ Accuracies are in %, radii are ℓ2 in [0, 1] pixel units.
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -545,11 +546,30 @@ _LATEX = {
     **{"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"},
     **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"},
     **{"±": r"$\pm$", "×": r"$\times$", "−": "$-$", "∞": r"$\infty$", "ℓ": r"$\ell$", "≤": r"$\leq$", "≥": r"$\geq$"},
-    **{"α": r"$\alpha$", "β": r"$\beta$", "δ": r"$\delta$", "ε": r"$\varepsilon$", "η": r"$\eta$", "λ": r"$\lambda$"},
-    **{"μ": r"$\mu$", "σ": r"$\sigma$"},
+    **{"→": r"$\to$", "√": r"$\surd$", "·": r"$\cdot$", "≈": r"$\approx$", "≠": r"$\neq$", "…": r"\dots{}"},
+    **{"ε": r"$\varepsilon$", "ο": "o", "ς": r"$\varsigma$"},
 }
+_GREEK = re.compile("GREEK (SMALL|CAPITAL) LETTER (LAMDA|[A-Z]+)")
+_CAPITALS = ("GAMMA", "DELTA", "THETA", "LAMDA", "XI", "PI", "SIGMA", "UPSILON", "PHI", "PSI", "OMEGA")
+
+
+def _typeset(mark: str) -> str:
+    """What LaTeX typesets as this mark: Greek letters by name, raised and lowered digits, all others as they are."""
+    if mark in _LATEX:
+        return _LATEX[mark]
+    if letter := _GREEK.fullmatch(unicodedata.name(mark, "")):
+        name = letter[2].replace("LAMDA", "LAMBDA")
+        if letter[1] == "SMALL":
+            return rf"$\{name.lower()}$"
+        if letter[2] in _CAPITALS:
+            return rf"$\{name.capitalize()}$"
+        return {"ETA": "H", "RHO": "P", "CHI": "X"}.get(name, name[0])  # the others look like our letters
+    kind, *_ = unicodedata.decomposition(mark).split() or [""]
+    if kind in ("<super>", "<sub>"):
+        return f"${'^' if kind == '<super>' else '_'}{{{unicodedata.normalize('NFKC', mark).replace('−', '-')}}}$"
+    return mark
 
 
 def _escape_latex(text: str) -> str:
-    escaped = "".join(_LATEX.get(mark, mark) for mark in text)
+    escaped = "".join(map(_typeset, text))
     return "{}" + escaped if escaped.startswith(("[", "*")) else escaped  # else an option of the line break above

@@ -37,6 +37,13 @@ def in_soundness(config) -> bool:
     return config.option.markexpr == "soundness"
 
 
+@pytest.fixture(autouse=True)
+def same_weights(request):
+    """Networks that a test builds begin with the same weights, whatever ran before it."""
+    if not in_soundness(request.config):
+        torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def digits():
     return load_dataset("digits", "train")

@@ -365,6 +365,8 @@ def test_latex_holds_nothing_that_it_would_not_typeset(tmp_path):
         r"50 \% \#1 \$",
         r"T\textless{}2\textbar{}3\textgreater{}",
     ]
+    greek = tables.format_table(tables.accuracy_table({"γ θΓΩ ΡΧ 10⁻² x₂ → √2 ϵ": LOG}, (0.0,)), "latex")
+    assert r"$\gamma$ $\theta$$\Gamma$$\Omega$ PX 10$^{-}$$^{2}$ x$_{2}$ $\to$ $\surd$2" in greek
     attack = write_attack(tmp_path, "a.tsv", 0.5, [3, 9])
     latex = tables.format_table(tables.attack_table([attack])[0], "latex", corner="attack \\ ε")
     assert r"attack \textbackslash{} $\varepsilon$ & 0.5 \\" in latex and latex.isascii()
