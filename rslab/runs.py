@@ -138,9 +138,6 @@ class AttackSettings:
         check_choice("precision", self.precision, PRECISIONS)
         if self.sigma == 0 and self.objective != "base":
             raise InputError(f"objective: got {self.objective!r} with σ = 0, expected 'base': without noise G is F.")
-        for name in ("n", "alpha") if self.sigma == 0 else ():
-            if (value := getattr(self, name)) != getattr(type(self), name):
-                raise InputError(f"{name}: got {value} with σ = 0, expected none: PREDICT takes no votes.")
         if self.sigma == 0 and self.sampler != "float":
             raise InputError(f"sampler: got {self.sampler!r} with σ = 0, expected 'float': nothing is sampled.")
         check_choice("attack", self.attack, ("pgd", "ddn", "fgsm"))

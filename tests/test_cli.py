@@ -321,8 +321,6 @@ def unreadable(run, tmp_path, monkeypatch):
         ("attack RUN --target-class -1", "target"),
         ("attack RUN --normalization standard", "normalization"),
         ("attack RUN --stein --loss margin", "stein"),
-        ("attack RUN --sigma 0 --objective base --n 500", "n"),
-        ("attack RUN --sigma 0 --objective base --alpha 0.01", "alpha"),
         ("attack RUN --samples 1000000000000", "samples"),
         ("attack RUN --target-class 12", "target"),
         ("certify RUN --batch-size 1000000000000 --n 1000000000000", "batch_size"),

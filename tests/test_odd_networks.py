@@ -587,8 +587,7 @@ def test_what_is_no_function_of_an_image_is_refused(name, data, tmp_path):
         list(certify_dataset(model, data, SETTINGS, tmp_path / "log.tsv"))
     assert not list(tmp_path.iterdir())  # a log begins with a network that can be certified
     for sigma, objective in ((0.25, "smoothadv"), (0.0, "base")):
-        n = {"n": 50} if sigma else {}
-        settings = AttackSettings(sigma=sigma, objective=objective, steps=1, precision="float32", **n)
+        settings = AttackSettings(sigma=sigma, objective=objective, steps=1, n=50, precision="float32")
         with pytest.raises((InputError, WorkError), match=said):
             list(attack_dataset(model, data, settings, tmp_path / f"attack-{sigma}.tsv"))
     assert not list(tmp_path.iterdir())
@@ -613,8 +612,7 @@ def test_data_and_weights_are_the_callers(name, data, tmp_path):
 @pytest.mark.skipif(not has_bfloat16("cpu"), reason="this CPU has no bfloat16 units")
 @pytest.mark.parametrize("sigma, objective", [(0.25, "smoothadv"), (0.25, "naive"), (0.0, "base")])
 def test_attacks_run_in_bfloat16(sigma, objective, data, tmp_path):
-    n = {"n": 50} if sigma else {}
-    settings = AttackSettings(sigma=sigma, objective=objective, steps=2, batch_size=30, precision="bfloat16", **n)
+    settings = AttackSettings(sigma=sigma, objective=objective, steps=2, n=50, batch_size=30, precision="bfloat16")
     assert len(list(attack_dataset(plain(), data, settings, tmp_path / "attack.tsv"))) == 2
     assert '"precision": "bfloat16"' in (tmp_path / "attack.json").read_text()
 

@@ -282,15 +282,15 @@ def test_a_strong_attack_fools_and_one_of_epsilon_zero_does_not(trained, few, tm
 
 
 def test_a_transfer_attack_is_crafted_on_the_source(trained, few, tmp_path):
-    source = build_model("cnn", "digits", 10)
-    list(attack_dataset(trained, few, changed(ATTACK, epsilon=0.6), tmp_path / "a.tsv", source=source))
-    settings = json.loads((tmp_path / "a.json").read_text())
-    assert settings["source_weights"] != settings["weights"]
-    list(attack_dataset(trained, few, changed(ATTACK, epsilon=0.6), tmp_path / "b.tsv"))
+    source, settings = build_model("cnn", "digits", 10), changed(ATTACK, epsilon=0.6, max=40)
+    list(attack_dataset(trained, few, settings, tmp_path / "a.tsv", source=source))
+    beside = json.loads((tmp_path / "a.json").read_text())
+    assert beside["source_weights"] != beside["weights"]
+    list(attack_dataset(trained, few, settings, tmp_path / "b.tsv"))
     of_source, own = (records.read_log(tmp_path / f"{name}.tsv").correct.sum() for name in "ab")
-    assert of_source > own
+    assert of_source > own + 5
     with pytest.raises(InputError, match="^source_weights: got None"):
-        attack_dataset(trained, few, changed(ATTACK, epsilon=0.6), tmp_path / "a.tsv", resume=True)
+        attack_dataset(trained, few, settings, tmp_path / "a.tsv", resume=True)
 
 
 @pytest.mark.parametrize(
