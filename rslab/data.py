@@ -234,9 +234,7 @@ def check_pixels(images: Tensor, *, name: str = "images") -> Tensor:
     σ, ε and radii are in [0, 1] pixel units: images in 0 … 255 or [−1, 1] would
     be certified for another σ than the one asked for.
     """
-    if not isinstance(images, Tensor):
-        got = f"{type(images).__name__} of shape {images.shape}" if hasattr(images, "shape") else type(images).__name__
-        raise InputError(f"{name}: got {got}, expected a float tensor (B, C, H, W) in [0, 1] (torch.as_tensor).")
+    _check_tensor(images, name, "(B, C, H, W)")
     if images.is_floating_point() and images.dtype not in _REAL:
         raise InputError(f"{name}: got {images.dtype}, expected float32 or another type that PyTorch computes in.")
     if images.dim() < 2:
@@ -254,6 +252,12 @@ def check_pixels(images: Tensor, *, name: str = "images") -> Tensor:
         got = " to ".join(repr(edge).removesuffix(".0") for edge in (low, high))
         raise InputError(f"{name}: got pixels from {got}, expected [0, 1]{_other_units(low, high)}.")
     return images
+
+
+def _check_tensor(images, name: str, shape: str) -> None:
+    if not isinstance(images, Tensor):
+        got = f"{type(images).__name__} of shape {images.shape}" if hasattr(images, "shape") else type(images).__name__
+        raise InputError(f"{name}: got {got}, expected a float tensor {shape} in [0, 1] (torch.as_tensor).")
 
 
 def check_images(images: Tensor, *, name: str = "images") -> Tensor:
@@ -274,11 +278,9 @@ def _other_units(low: float, high: float) -> str:
 
 def check_image(image: Tensor, *, name: str = "image") -> Tensor:
     """Return one image if it is a finite floating-point tensor `(C, H, W)` in [0, 1], else raise `InputError`."""
-    if isinstance(image, Tensor) and (image.dim() != 3 or 0 in image.shape):
+    _check_tensor(image, name, "(C, H, W)")
+    if image.dim() != 3 or 0 in image.shape:
         raise InputError(f"{name}: got shape {tuple(image.shape)}, expected (C, H, W), one image.")
-    if not isinstance(image, Tensor):
-        got = f"{type(image).__name__} of shape {image.shape}" if hasattr(image, "shape") else type(image).__name__
-        raise InputError(f"{name}: got {got}, expected a float tensor (C, H, W) in [0, 1] (torch.as_tensor).")
     check_images(image[None], name=name)
     return image
 

@@ -239,11 +239,15 @@ def import_checkpoint(path: Path, *, normalization: str = "standard") -> tuple[n
     return model.eval(), dataset
 
 
-WEIGHT_KEYS: tuple[str, ...] = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights")
-WEIGHT_KEYS += ("ema_state_dict", "state_dict_ema", "model_ema", "ema")  # an average, where nothing else is there
-# What DataParallel, torch.compile and classes around a network put into the names of its tensors.
-WRAPPERS = {"module", "_orig_mod", "model", "net", "network", "_forward_module"}
-WRAPPERS |= {"_fsdp_wrapped_module", "_checkpoint_wrapped_module", "ema_model", "online_model", "base_model"}
+WEIGHT_KEYS = (
+    *("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights"),
+    *("ema_state_dict", "state_dict_ema", "model_ema", "ema"),  # an average, where nothing else is there
+)
+# What DataParallel, FSDP, torch.compile and classes around a network put into the names of its tensors.
+WRAPPERS = {
+    *("module", "_orig_mod", "_forward_module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"),
+    *("model", "net", "network", "ema_model", "online_model", "base_model"),
+}
 
 
 class Unused:

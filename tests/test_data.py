@@ -273,6 +273,10 @@ def test_one_image_has_three_dimensions_and_the_sentence_says_so():
     assert check_image(image) is image
     with pytest.raises(InputError, match=r"^image: got shape \(5, 1, 2, 2\), expected \(C, H, W\), one image"):
         check_image(torch.zeros(5, 1, 2, 2))
+    with pytest.raises(
+        InputError, match=r"^image: got ndarray of shape \(1, 2, 2\), expected a float tensor \(C, H, W\)"
+    ):
+        check_image(np.zeros((1, 2, 2)))
 
 
 @pytest.mark.parametrize("labels", [[0, 2], np.array([0.0, 2.0]), torch.tensor([0, 2], dtype=torch.uint8)])
