@@ -26,6 +26,7 @@ ATTACKING = ("adversarial", "combine1", "combine2", "combine3", "naive", "smooth
 ATTACKS = ("pgd", "ddn", "fgsm")
 OUTER_LOSSES = ("mean-ce", "log-mean")
 SCHEDULES = ("one-cycle", "step")
+DECAYED = ("all", "matrices")
 
 # Which options an option's value leaves without use: {decider: {option: the decider's values that use it}}.
 UsedBy = Mapping[str, Mapping[str, tuple]]
@@ -39,6 +40,7 @@ USED_BY: UsedBy = {
         "clean": ("adversarial", "combine1"),
     },
     "attack": {"steps": ("pgd", "ddn"), "step_size": ("pgd",), "random_start": ("pgd",)},
+    "schedule": {"rise": ("one-cycle",)},
 }
 
 
@@ -107,9 +109,12 @@ class TrainConfig:
     epochs: int = 30
     batch_size: int = 128
     lr: float = 0.1  # highest learning rate
-    schedule: str = "one-cycle"  # one-cycle: up over a fifth of the run, then down to 0; step: ÷10 at ⅓ and ⅔
+    schedule: str = "one-cycle"  # one-cycle: up over the first part of the run, then down to 0; step: ÷10 at ⅓ and ⅔
+    rise: float = 0.2  # of one-cycle: share of the run over which the learning rate rises
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    decayed: str = "all"  # whose weights decay: all, or matrices alone, not biases and batch norm
+    average: float = 0.0  # decay of a running average of the weights, one term a step; it is kept; 0: the last weights
     precision: str = "float32"  # or bfloat16: of the network, in attack and update; the weights stay float32
     augment: bool = False  # random crop (4 pixels of padding) and horizontal flip
     seed: int = 0
@@ -127,6 +132,7 @@ class TrainConfig:
         check_choice("norm", self.norm, ("l2", "linf"))
         check_choice("outer", self.outer, OUTER_LOSSES)
         check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("decayed", self.decayed, DECAYED)
         check_choice("precision", self.precision, PRECISIONS[1:])
         check_at_least("sigma", self.sigma, 0)
         if self.method in NOISY:
@@ -136,16 +142,15 @@ class TrainConfig:
             check_at_least(name, getattr(self, name), 1)
         if self.method == "consistency" and self.samples < 2:
             raise InputError(f"samples: got {self.samples} with method 'consistency', expected 2 or more to compare.")
-        for name in ("warmup", "momentum", "weight_decay", "pool_weight", "consistency", "confidence", "clean"):
+        for name in ("warmup", "weight_decay", "pool_weight", "consistency", "confidence"):
             check_at_least(name, getattr(self, name), 0)
-        if self.momentum >= 1:
-            raise InputError(f"momentum: got {self.momentum}, expected a share from 0 to below 1.")
+        for name in ("momentum", "clean", "average", "rise"):
+            if check_at_least(name, getattr(self, name), 0) >= 1:
+                raise InputError(f"{name}: got {getattr(self, name)}, expected a share from 0 to below 1.")
         check_seed(self.seed)
         check_positive("lr", self.lr)
         if self.step_size is not None:
             check_positive("step_size", self.step_size)
-        if self.clean >= 1:
-            raise InputError(f"clean: got {self.clean}, expected a share from 0 to below 1.")
         if self.attack == "ddn" and self.norm != "l2":
             raise InputError(f"norm: got {self.norm!r} with attack 'ddn', expected 'l2': DDN minimises an l2 norm.")
         if self.labels is not None:

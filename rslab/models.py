@@ -159,6 +159,7 @@ ARCHITECTURES = {
     "strided-cnn": strided_cnn,
     "resnet20": lambda num_classes, channels: CifarResNet(20, num_classes, channels),
     "resnet8-half": lambda num_classes, channels: CifarResNet(8, num_classes, channels, width=32, half=True),
+    "resnet14-half": lambda num_classes, channels: CifarResNet(14, num_classes, channels, width=64, half=True),
     "resnet14-wide": lambda num_classes, channels: CifarResNet(14, num_classes, channels, width=64),
     "resnet110": lambda num_classes, channels: CifarResNet(110, num_classes, channels),
     "resnet50": _resnet50,

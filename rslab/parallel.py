@@ -100,10 +100,12 @@ def share_gradients(model: nn.Module) -> nn.Module:
     return DistributedDataParallel(model, **options)
 
 
-def share_state(model: nn.Module, optimizer: torch.optim.Optimizer, start: int) -> int:
+def share_state(
+    model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None, start: int
+) -> int:
     """Give every process the state with which rank 0 resumes; returns rank 0's `start`, the first epoch to train.
 
-    The weights come with `share_gradients`, the momentum here.
+    The weights come with `share_gradients`, the momentum and the running average here.
     """
     if world().size == 1:
         return start
@@ -116,6 +118,8 @@ def share_state(model: nn.Module, optimizer: torch.optim.Optimizer, start: int) 
             buffer = torch.zeros(parameter.shape, device=device) if buffer is None else buffer.contiguous()
             dist.broadcast(buffer, 0)
             optimizer.state[parameter]["momentum_buffer"] = buffer
+    for tensor in average.state_dict().values() if average is not None else ():
+        dist.broadcast(tensor, 0)
     return int(first_epoch)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
+from torch.optim.swa_utils import AveragedModel
 
 from rslab import records
 from rslab.config import ATTACKING, NOISY, TrainConfig
@@ -23,7 +24,7 @@ from rslab.devices import check_fits, choose_precision, device_name
 from rslab.distributed import agree, part_of, world
 from rslab.errors import InputError, WorkError, check_choice, check_file, check_new_folder
 from rslab.imagenet import FolderImages, worker_count
-from rslab.inference import InPrecision
+from rslab.inference import InPrecision, unwrapped
 from rslab.losses import LOSSES, Step
 from rslab.models import build_model, check_channels
 from rslab.parallel import add_up, share_batch_norm, share_gradients, share_state
@@ -62,24 +63,43 @@ def train(
     # channels-last is the layout that convolutions run fastest in, on CPU and GPU alike
     model = _initial_model(config, data).to(device).to(memory_format=torch.channels_last)
     model = share_batch_norm(model, device)
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        nesterov=config.momentum > 0,
-    )
+    optimizer, average = _optimizer(config, model), _running_average(config, model)
     training_set = tuple(tensor.to(device) for tensor in _training_set(config, data, device))
     if (size := min(config.batch_size, len(training_set[1]))) < world().size:
         raise InputError(f"processes: got {world().size} for {size} images a step, expected at most one an image.")
     start, history, claim = 0, list[dict](), None
     if out is not None and world().first:
-        start, history, claim = _open_run(Path(out), config, data, model, optimizer, resume)
+        start, history, claim = _open_run(Path(out), config, data, model, optimizer, average, resume)
     agree((config, data.checksum, torch.device(device).type))
-    start = share_state(model, optimizer, start)
+    start = share_state(model, optimizer, average, start)
+    epochs = _epochs(config, model, optimizer, average, training_set, start)
     if out is None or claim is None:
-        return _epochs(config, model, optimizer, training_set, start)
-    return claim.during(_recorded_epochs(config, model, optimizer, training_set, Path(out), start, history))
+        return epochs
+    return claim.during(_recorded_epochs(config, model, optimizer, average, epochs, Path(out), start, history))
+
+
+def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    parameters: list[dict] = [{"params": list(model.parameters()), "weight_decay": config.weight_decay}]
+    if config.decayed == "matrices":
+        # a batch norm follows and undoes the scale of a convolution, but nothing that of its own or of a bias
+        vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+        matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+        parameters = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0}]
+    return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+
+
+def _running_average(config: TrainConfig, model: nn.Module) -> AveragedModel | None:
+    """The exponential average of weights and buffers, which follows more closely in the first steps; None: none."""
+    if not config.average:
+        return None
+
+    @torch.no_grad()
+    def add(averages, values, steps: Tensor) -> None:
+        decay = min(config.average, float((1 + steps) / (10 + steps)))
+        for average, value in zip(averages, values, strict=True):
+            average.lerp_(value, 1 - decay) if average.is_floating_point() else average.copy_(value)
+
+    return AveragedModel(model, multi_avg_fn=add, use_buffers=True)
 
 
 def _note_units(config: TrainConfig, shape: tuple[int, ...]) -> None:
@@ -104,28 +124,29 @@ def _check_before_loading(config: TrainConfig, out: Path | None, resume: bool) -
             raise InputError(f"out: got {out}, which holds a run already, expected a new folder, or --resume.")
 
 
-def _epochs(config, model, optimizer, training_set, start: int = 0) -> Iterator[dict]:
+def _epochs(config, model, optimizer, average, training_set, start: int = 0) -> Iterator[dict]:
     network = share_gradients(model)
     for epoch in range(start, config.epochs):
-        record = _train_epoch(network, optimizer, training_set, config, epoch)
+        record = _train_epoch(network, optimizer, average, training_set, config, epoch)
         if not record["loss"] < float("inf"):
             raise WorkError(
                 f"loss: got {record['loss']} in epoch {epoch}, expected a finite number. "
                 "A run folder keeps the state after the epoch before, and begins anew without one; a lower lr may help."
             )
-        yield {**record, "model": model}
+        yield {**record, "model": average.module if average else model}
 
 
-def _recorded_epochs(config, model, optimizer, training_set, out: Path, start: int, history) -> Iterator[dict]:
+def _recorded_epochs(config, model, optimizer, average, epochs, out: Path, start: int, history) -> Iterator[dict]:
     yield from history
+    kept = average.module if average else model
     if start >= config.epochs:  # it may have been stopped between the last epoch's state and the weights
-        _finish_run(out, model)
-    for record in _epochs(config, model, optimizer, training_set, start):
+        _finish_run(out, kept)
+    for record in epochs:
         del record["model"]
-        _save_state(out / "resume.safetensors", model, optimizer, record["epoch"])
+        _save_state(out / "resume.safetensors", model, optimizer, average, record["epoch"])
         records.append_text(out / "train.jsonl", json.dumps(record) + "\n")
         if record["epoch"] == config.epochs - 1:
-            _finish_run(out, model)
+            _finish_run(out, kept)
         yield record
 
 
@@ -135,7 +156,7 @@ def _finish_run(out: Path, model) -> None:
     (out / "resume.safetensors").unlink(missing_ok=True)
 
 
-def _train_epoch(model, optimizer, training_set, config: TrainConfig, epoch: int) -> dict:
+def _train_epoch(model, optimizer, average, training_set, config: TrainConfig, epoch: int) -> dict:
     began = time.perf_counter()
     images, labels, weights = training_set
     generator = generator_for("train", config.seed, epoch, labels.device)
@@ -151,7 +172,7 @@ def _train_epoch(model, optimizer, training_set, config: TrainConfig, epoch: int
     for number, (batch, x) in enumerate(zip(batches, own_images, strict=True)):
         for group in optimizer.param_groups:
             progress = (epoch + (number + 0.5) / len(batches)) / config.epochs  # at the middle of the step
-            group["lr"] = config.lr * _schedule(config.schedule, progress)
+            group["lr"] = config.lr * _schedule(config, progress)
         weight, part = weights[batch], part_of(len(batch))
         y, step.part = labels[batch][part.slice], part
         loss, scores = LOSSES[config.method](network, x, y, step)
@@ -160,6 +181,8 @@ def _train_epoch(model, optimizer, training_set, config: TrainConfig, epoch: int
         optimizer.zero_grad(set_to_none=True)
         (share * world().size).backward()  # the processes' gradients are averaged, and should be added up
         optimizer.step()
+        if average is not None:
+            average.update_parameters(unwrapped(model))
         correct = (scores.argmax(1) == y).float().sum() / len(batch)
         totals += torch.stack((share.detach(), correct)) * len(batch)
     loss, accuracy = (add_up(totals) / sum(map(len, batches))).tolist()
@@ -186,11 +209,11 @@ def _own_images(images, batches, config: TrainConfig, epoch: int, generator) -> 
         yield (crop_and_flip(x, generator) if config.augment else x)[part]
 
 
-def _schedule(name: str, progress: float) -> float:
+def _schedule(config: TrainConfig, progress: float) -> float:
     """The share of the highest learning rate at `progress` in (0, 1) of the run: above 0 in every step."""
-    if name == "step":
+    if config.schedule == "step":
         return 0.1 ** int(progress * 3)
-    return progress / 0.2 if progress < 0.2 else (1 - progress) / 0.8
+    return progress / config.rise if progress < config.rise else (1 - progress) / (1 - config.rise)
 
 
 def crop_and_flip(x: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
@@ -279,15 +302,17 @@ def pseudo_labels(run: str | Path, pool: Tensor, num_classes: int, device: str =
 # -- checkpoints ---------------------------------------------------------------------------
 
 
-def _save_state(path: Path, model, optimizer, epoch: int) -> None:
+def _save_state(path: Path, model, optimizer, average, epoch: int) -> None:
     state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    for number, buffers in optimizer.state_dict()["state"].items():
-        if buffers.get("momentum_buffer") is not None:
-            state[f"momentum.{number}"] = buffers["momentum_buffer"]
+    for number, parameter in enumerate(model.parameters()):
+        if (buffer := optimizer.state[parameter].get("momentum_buffer")) is not None:
+            state[f"momentum.{number}"] = buffer
+    if average is not None:
+        state |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
     records.save_weights(path, {**state, "epoch": torch.tensor(epoch)})
 
 
-def _open_run(out: Path, config, data, model, optimizer, resume: bool) -> tuple[int, list[dict], records.Claim]:
+def _open_run(out: Path, config, data, model, optimizer, average, resume: bool) -> tuple[int, list[dict], records.Claim]:
     """Make the run folder or, to resume, load its state: (first epoch to train, records so far, hold on the run)."""
     others = [file for file in _files(out) if not UNFINISHED.fullmatch(file.name)]
     if others and not (out / "config.json").exists():
@@ -298,7 +323,7 @@ def _open_run(out: Path, config, data, model, optimizer, resume: bool) -> tuple[
         raise WorkError(f"{out}: could not be written ({error.strerror}).") from error
     claim = records.Claim(out)  # before the first look and write: of two starters one goes on
     try:
-        return *_opened(out, config, data, model, optimizer, resume), claim
+        return *_opened(out, config, data, model, optimizer, average, resume), claim
     except BaseException:
         claim.release()
         raise
@@ -317,7 +342,7 @@ def _has_epochs(out: Path) -> bool:
     return (out / "config.json").exists() and any((out / name).exists() for name in names)
 
 
-def _opened(out: Path, config, data, model, optimizer, resume: bool) -> tuple[int, list[dict]]:
+def _opened(out: Path, config, data, model, optimizer, average, resume: bool) -> tuple[int, list[dict]]:
     """The first epoch to train and the records so far, of a folder that this process holds."""
     if not _has_epochs(out):
         if (out / "config.json").exists():
@@ -355,6 +380,8 @@ def _opened(out: Path, config, data, model, optimizer, resume: bool) -> tuple[in
                 if buffer.shape != parameter.shape or not buffer.is_floating_point():
                     raise ValueError(f"momentum.{number}")
                 optimizer.state[parameter]["momentum_buffer"] = buffer.to(parameter.device)
+        if average is not None:
+            average.load_state_dict({n[8:]: tensor for n, tensor in state.items() if n.startswith("average.")})
     except (KeyError, RuntimeError, ValueError, OverflowError) as error:
         raise InputError(f"{out}/resume.safetensors: got another model's state, expected {config.arch}.") from error
     return epoch + 1, [record for record in history if record["epoch"] <= epoch]
