@@ -39,11 +39,11 @@ lint: $(READY)
 
 # The course as web pages, in build/html.
 html: $(READY)
-	$(BIN)/python -m rslab.html build/html
+	$(BIN)/python -m rslab.lectures.html build/html
 
 # The API reference, from the docstrings, in build/api.
 api: $(READY)
-	$(BIN)/pdoc --output-directory build/api rslab !rslab.notebook_startup
+	$(BIN)/pdoc --output-directory build/api rslab !rslab.lectures.notebook_startup
 
 clean:
 	rm -rf .venv

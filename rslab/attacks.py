@@ -25,7 +25,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rslab.data import check_labels, check_pixels
 from rslab.errors import (
     InputError,
     WorkError,
@@ -35,7 +34,8 @@ from rslab.errors import (
     check_open_unit,
     check_positive,
 )
-from rslab.inference import check_logits, evaluating, failure
+from rslab.smoothing.function import check_logits, evaluating, failure
+from rslab.smoothing.images import check_labels, check_pixels
 
 NORMS = ("l2", "linf")
 Objective = Callable[[Tensor, Tensor], Tensor]

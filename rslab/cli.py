@@ -11,11 +11,12 @@ from typing import Annotated
 
 import typer
 
-from rslab import commands, distributed
+from rslab import commands
 from rslab.commands import Device, bar, finish
 from rslab.config import ATTACKS, METHODS, OUTER_LOSSES, SCHEDULES, TrainConfig
-from rslab.devices import choose_device, choose_precision
 from rslab.errors import InputError, WorkError, check_new_file, check_new_folder
+from rslab.machine import distributed
+from rslab.machine.devices import choose_device, choose_precision
 
 app = typer.Typer(
     add_completion=False,
@@ -78,7 +79,7 @@ def lab(
     present: Annotated[bool, typer.Option("--present", help="For a projector: a copy, code hidden, large")] = False,
 ):
     """Open the course in JupyterLab (on this computer only, with its token)."""
-    from rslab.lab import open_lab
+    from rslab.lectures.lab import open_lab
 
     sys.exit(open_lab(browser, present))
 
@@ -89,9 +90,11 @@ def demo(
     device: Device = "auto",
 ):
     """Train a Gaussian and a SmoothAdv classifier on digits, certify both, print the table, save the plot."""
-    from rslab import records, tables
-    from rslab.figures.results import certified_accuracy_figure
-    from rslab.plans import PLANS, carry_out, read_plan
+    from rslab.experiments.plans import PLANS, carry_out, read_plan
+    from rslab.lectures.results import certified_accuracy_figure
+    from rslab.report import tables
+    from rslab.smoothing import bounds
+    from rslab.store import files
 
     check_new_folder("out", out)
     device = choose_device(device)
@@ -104,13 +107,13 @@ def demo(
         f"\nCertified accuracy in % on {first.certify.max} test digits, σ = {first.train.sigma}, "
         f"n = {first.certify.n}, α = {first.certify.alpha}, by l2 radius:\n"
     )
-    print(tables.format_table(tables.accuracy_table(logs, tables.RADII[:5])))
+    print(tables.format_table(tables.accuracy_table(logs, bounds.RADII[:5])))
     radii, curves = tables.curve_grid(logs), {}
     for name, log in logs.items():
         curves[name] = (radii, tables.certified_accuracy(log, radii))
     plot = out / "certified_accuracy.png"
     figure = certified_accuracy_figure(curves, f"Embedded digits, σ = {first.train.sigma}")
-    records.write_whole(plot, lambda file: figure.savefig(file, dpi=150, format="png"))
+    files.write_whole(plot, lambda file: figure.savefig(file, dpi=150, format="png"))
     print(f"\nPlot: {plot}\nRuns: {out}/gaussian and {out}/smoothadv (delete {out} to train again)")
 
 
@@ -166,9 +169,9 @@ def train(
     config = TrainConfig(**{field.name: chosen[field.name] for field in fields(TrainConfig)})
     out = check_new_folder("out", out or Path("runs") / f"{dataset}-{arch}-{method}-{sigma:g}")
     device = choose_device(device)
-    from rslab import training
+    from rslab.training import loop
 
-    finish(bar(training.train(config, out, device=device, resume=resume), epochs, 0, f"train {out.name}"))
+    finish(bar(loop.train(config, out, device=device, resume=resume), epochs, 0, f"train {out.name}"))
     print(out)
 
 
@@ -203,31 +206,33 @@ def certify(
     resume: Resume = False,
 ):
     """Certify test images: CERTIFY of Cohen et al., a row an image."""
-    from rslab import runs
-    from rslab.bounds import max_certified_radius
-    from rslab.shares import check_place
+    from rslab.evaluate.certify import certify_dataset
+    from rslab.evaluate.settings import CertifySettings, check_counts, chosen_indices
+    from rslab.evaluate.target import check_target, load_target, trained_sigma
+    from rslab.smoothing.bounds import max_certified_radius
+    from rslab.store.logs import check_place
 
     if sequential and bound not in ("clopper-pearson", "sequential"):
         raise InputError(f"bound: got {bound!r} with --sequential, expected one of the two.")
-    trained_sigma = runs.trained_sigma(target)
-    settings = runs.CertifySettings(
-        sigma=_sigma(sigma, trained_sigma), n0=n0, n=n, alpha=alpha, bound="sequential" if sequential else bound,
+    as_trained = trained_sigma(target)
+    settings = CertifySettings(
+        sigma=_sigma(sigma, as_trained), n0=n0, n=n, alpha=alpha, bound="sequential" if sequential else bound,
         radii=radii, seed=seed, skip=skip, max=max, batch_size=batch_size, sampler=sampler,
         precision=precision, compile=compile,
     )  # fmt: skip
     log, device = _log_path(out, target, "certify.tsv"), choose_device(device)
-    runs.check_target(target, dataset, normalization)
-    runs.check_counts(settings, device)
+    check_target(target, dataset, normalization)
+    check_counts(settings, device)
     check_place(log, resume)
-    model, data, _, _ = runs.load_target(target, dataset, normalization, sigma)
-    if trained_sigma is not None and trained_sigma != settings.sigma:
-        print(f"Note: σ = {settings.sigma:g} here, {trained_sigma:g} in training.", file=sys.stderr)
+    model, data, _, _ = load_target(target, dataset, normalization, sigma)
+    if as_trained is not None and as_trained != settings.sigma:
+        print(f"Note: σ = {settings.sigma:g} here, {as_trained:g} in training.", file=sys.stderr)
     cap = max_certified_radius(n, alpha, settings.sigma)
     print(f"Largest radius that n = {n} and α = {alpha:g} allow at σ = {settings.sigma:g}: {cap:.3f}", file=sys.stderr)
     if cap == 0:
         print(f"Note: n = {n} votes cannot certify anything at α = {alpha:g}: every image abstains.", file=sys.stderr)
-    total = len(runs.chosen_indices(len(data), skip, max))
-    rows = runs.certify_dataset(model, data, settings, log, device=device, resume=resume)
+    total = len(chosen_indices(len(data), skip, max))
+    rows = certify_dataset(model, data, settings, log, device=device, resume=resume)
     _finish_rows(rows, total, log, resume, f"certify {target.name}")
     print(log)
 
@@ -264,12 +269,15 @@ def attack(
     resume: Resume = False,
 ):
     """Attack test images and let PREDICT judge: the field's log idx label predict basePredict correct time."""
-    from rslab import records, runs
-    from rslab.bounds import top_class_p_value
-    from rslab.shares import check_place
+    from rslab.evaluate.attack import attack_dataset
+    from rslab.evaluate.settings import AttackSettings, check_counts, chosen_indices
+    from rslab.evaluate.target import check_target, load_target, trained_sigma
+    from rslab.smoothing.bounds import top_class_p_value
+    from rslab.store import run_folder
+    from rslab.store.logs import check_place, read_log
 
-    settings = runs.AttackSettings(
-        sigma=_sigma(sigma, runs.trained_sigma(target)), attack=attack, objective=objective, loss=loss, norm=norm,
+    settings = AttackSettings(
+        sigma=_sigma(sigma, trained_sigma(target)), attack=attack, objective=objective, loss=loss, norm=norm,
         epsilon=epsilon, steps=steps, step_size=step_size, restarts=restarts, samples=samples, stein=stein,
         target=target_class, n=n, alpha=alpha, skip=skip, max=max, seed=seed, sampler=sampler,
         batch=batch, batch_size=batch_size, precision=precision,
@@ -278,16 +286,16 @@ def attack(
         print(f"Note: n = {n} votes cannot decide anything at α = {alpha:g}: every image abstains.", file=sys.stderr)
     log, device = _log_path(out, target, "attack.tsv"), choose_device(device)
     if transfer is not None:
-        records.read_run(transfer)
-    runs.check_target(target, dataset, normalization)
-    runs.check_counts(settings, device, records.read_run(target)[1] if target.is_dir() and not dataset else None)
+        run_folder.read_run(transfer)
+    check_target(target, dataset, normalization)
+    check_counts(settings, device, run_folder.read_run(target)[1] if target.is_dir() and not dataset else None)
     check_place(log, resume)
-    model, data, _, _ = runs.load_target(target, dataset, normalization, sigma)
-    source = None if transfer is None else records.load_run(transfer)[0]
-    total = len(runs.chosen_indices(len(data), skip, max))
-    rows = runs.attack_dataset(model, data, settings, log, source=source, device=device, resume=resume)
+    model, data, _, _ = load_target(target, dataset, normalization, sigma)
+    source = None if transfer is None else run_folder.load_run(transfer)[0]
+    total = len(chosen_indices(len(data), skip, max))
+    rows = attack_dataset(model, data, settings, log, source=source, device=device, resume=resume)
     _finish_rows(rows, total, log, resume, f"attack {target.name}")
-    result = records.read_log(log)
+    result = read_log(log)
     g, f = 100 * result.correct.mean(), 100 * (result.basePredict == result.label).mean()
     abstained = f", g abstained on {100 * (result.predict == -1).mean():.1f} %" if settings.sigma > 0 else ""
     print(f"{log}\nUnder attack, {len(result)} images: g correct on {g:.1f} %, f on {f:.1f} %{abstained}")

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from rslab.config import NOISY
-from rslab.devices import choose_device
 from rslab.errors import InputError, WorkError, check_new_folder
+from rslab.machine.devices import choose_device
 
 Device = Annotated[str, typer.Option(help="auto (CUDA when there is one), cpu, cuda or cuda:N")]
 
@@ -45,10 +45,11 @@ def table(
     format: Annotated[str, typer.Option(help="text, markdown, csv or latex")] = "text",
 ):
     """Certified accuracy in % at each radius, and the average certified radius (ACR), one row a model."""
-    from rslab import tables
     from rslab.errors import check_choice
+    from rslab.report import tables
+    from rslab.smoothing import bounds
 
-    grid = tables.parse_radii(radii)
+    grid = bounds.parse_radii(radii)
     check_choice("format", format, tables.FORMATS)
     if recipe and (seeds or attacks):
         raise InputError("recipe: got --recipe with --seeds or --attacks, expected it alone or with --envelope.")
@@ -79,7 +80,7 @@ def table(
         if not seeds:
             result.loc["envelope" if "envelope" not in logs else "envelope of all", best.index] = best
     if recipe:
-        from rslab.plans import recipes
+        from rslab.report.tables import recipes
 
         made = recipes({name: file.parent for name, file in found.files.items() if name in result.index})
         result = made.join(result, how="right").fillna(dict.fromkeys(made.columns, ""))
@@ -106,7 +107,8 @@ def reproduce(
     device: Device = "auto",
 ):
     """Carry out a plan: train, certify, table. What is complete is skipped, the rest resumed."""
-    from rslab import plans, tables
+    from rslab.experiments import plans
+    from rslab.report import tables
 
     if list and minutes is not None:
         raise InputError(f"minutes: got {minutes:g} with --list, expected it without: nothing is carried out.")
@@ -146,7 +148,7 @@ def bench(
     """Time this implementation against the plain reference algorithm, in one process, as ratios."""
     from json import dumps
 
-    from rslab.benchmarks import format_result, programme
+    from rslab.experiments.benchmarks import format_result, programme
 
     for result in programme(what, arch, seconds, choose_device(device), precision):
         print(dumps(result) if json else format_result(result) + "\n", flush=True)
@@ -157,7 +159,7 @@ def data(
     download: Annotated[bool, typer.Option(help="Fetch what is absent")] = False,
 ):
     """Show where the data sets are and whether they are whole; --download fetches what is absent."""
-    from rslab.data import DATASETS, PLACES, data_root, load_dataset
+    from rslab.data.datasets import DATASETS, PLACES, data_root, load_dataset
     from rslab.errors import check_choice
 
     for name in names or DATASETS:

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from numbers import Integral
 from typing import Any
 
-from rslab.devices import PRECISIONS
 from rslab.errors import InputError, check_at_least, check_choice, check_positive, check_seed
 
+PRECISIONS = ("auto", "float32", "bfloat16")
 # What each method does to an image x before the cross-entropy. δ ~ N(0, σ²I).
 METHODS = {
     "standard": "f(x): no noise, no attack",

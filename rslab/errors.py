@@ -19,6 +19,8 @@ KINDS = {  # what may stand where a file is expected, and would never end, wait 
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+
+
 MOST = 2**63 - 1  # the largest count that fits 64 bits
 
 

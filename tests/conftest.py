@@ -7,10 +7,11 @@ import pytest
 import torch
 from hypothesis import settings
 
-from rslab import published, records
 from rslab.config import TrainConfig
-from rslab.data import load_dataset
-from rslab.training import train
+from rslab.data.datasets import load_dataset
+from rslab.report import published
+from rslab.store import run_folder
+from rslab.training.loop import train
 
 # No database, no time limit an example. `make test` draws the same examples in every run, `make soundness` new ones
 # and four times as many; what fails is printed with the line that repeats it.
@@ -66,7 +67,7 @@ def trained_run(tmp_path_factory, digits) -> Path:
 @pytest.fixture
 def trained(trained_run) -> torch.nn.Module:
     """The model of `trained_run`, in eval mode, a fresh copy for each test."""
-    return records.load_run(trained_run)[0]
+    return run_folder.load_run(trained_run)[0]
 
 
 @pytest.fixture(scope="session")

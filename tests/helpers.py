@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from rslab.config import TrainConfig
-from rslab.data import LabeledImages
+from rslab.data.datasets import LabeledImages
 
 
 def subset(data: LabeledImages, size: int) -> LabeledImages:

@@ -13,8 +13,8 @@ from torch import nn
 from rslab import attacks
 from rslab.attacks import cross_entropy, ddn, fgsm, margin, pgd, project, stein_gradients
 from rslab.errors import InputError, WorkError
-from rslab.smoothing import log_mean_probs
-from rslab.theory import Halfspace
+from rslab.smoothing.classifier import log_mean_probs
+from rslab.smoothing.closed_forms import Halfspace
 
 
 def seeded(seed: int = 0) -> torch.Generator:

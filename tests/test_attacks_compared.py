@@ -7,7 +7,7 @@ from torch import nn
 
 from rslab import attacks
 from rslab.attacks import cross_entropy, ddn, pgd
-from rslab.smoothing import log_mean_probs, mean_log_probs
+from rslab.smoothing.classifier import log_mean_probs, mean_log_probs
 
 
 def linear(x):

@@ -8,11 +8,12 @@ import torch
 from helpers import uniform
 from torch import nn
 
-from rslab import attacks, benchmarks, costs
+from rslab import attacks
 from rslab.errors import InputError
-from rslab.inference import InferenceNetwork
-from rslab.models import build_model
-from rslab.smoothing import SmoothedClassifier, default_batch_size, log_mean_probs
+from rslab.experiments import benchmarks, costs
+from rslab.networks.inference import InferenceNetwork
+from rslab.networks.models import build_model
+from rslab.smoothing.classifier import SmoothedClassifier, default_batch_size, log_mean_probs
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest, multinomial, norm
 
-from rslab import bounds
 from rslab.errors import InputError
+from rslab.smoothing import bounds
 
 ALPHA = 0.001
 

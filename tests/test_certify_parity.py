@@ -10,7 +10,7 @@ import torch
 from helpers import normal, uniform
 from scipy.stats import beta, binom, norm
 
-from rslab.smoothing import ABSTAIN, SmoothedClassifier
+from rslab.smoothing.classifier import ABSTAIN, SmoothedClassifier
 
 SHAPE, K = (1, 4, 4), 4
 

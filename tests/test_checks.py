@@ -6,10 +6,10 @@ import pytest
 import torch
 from scipy.stats import binomtest, norm
 
-from rslab import bounds
-from rslab.checks import answers
-from rslab.checks import lecture02 as checks
-from rslab.smoothing import ABSTAIN
+from rslab.lectures import answers
+from rslab.lectures.lecture02 import checks
+from rslab.smoothing import bounds
+from rslab.smoothing.classifier import ABSTAIN
 
 
 def test_a_fault_that_a_check_finds_inside_the_readers_function_keeps_its_words():

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import torch
 
-from rslab import records
+from rslab.store import files, run_folder
+from rslab.store.logs import read_log, settings_path
 
 
 def rslab(*arguments, cwd=None, code=0):
@@ -45,7 +46,7 @@ def run(tmp_path_factory):
 
 def test_train_leaves_a_run_folder(run):
     assert {"config.json", "weights.safetensors", "train.jsonl"} <= {file.name for file in run.iterdir()}
-    config = records.read_json(run / "config.json")
+    config = files.read_json(run / "config.json")
     assert config["train"]["epochs"] == 2 and config["train"]["dataset"] == "digits"
     assert config["torch"] == torch.__version__ and len(config["data_checksum"]) == 64
 
@@ -96,8 +97,8 @@ def test_every_attack_and_objective_runs(run, tmp_path, monkeypatch, capsys, att
 def test_every_bound_certifies(run, tmp_path, monkeypatch, capsys, bound):
     log = tmp_path / "log.tsv"
     assert call(monkeypatch, capsys, "certify", run, "--bound", bound, "--n", 500, "--max", 2, "--out", log)[0] == 0
-    assert len(records.read_log(log)) == 2
-    assert records.read_json(log.with_suffix(".json"))["bound"] == bound
+    assert len(read_log(log)) == 2
+    assert files.read_json(log.with_suffix(".json"))["bound"] == bound
 
 
 def test_table_of_seeds_gives_mean_and_deviation(monkeypatch, capsys, run, tmp_path):
@@ -117,7 +118,7 @@ def test_table_with_recipe_says_how_a_run_was_made_and_nothing_of_other_logs(mon
     assert code == 0
     rows = {line.split(",")[0]: line for line in out.splitlines()}
     assert rows["model"].startswith("model,network,weights,epochs,minutes,device,images")
-    config, _ = records.read_run(run)
+    config, _ = run_folder.read_run(run)
     assert rows["ours"].startswith(f'ours,{config.arch},"') and rows["ours"].split(",")[4] == str(config.epochs)
     assert ",cpu," in rows["ours"]
     assert rows["theirs"].startswith("theirs,,,,,,1,")
@@ -135,20 +136,20 @@ def test_sigma_other_than_in_training_is_allowed_said_and_recorded(run, tmp_path
     log = tmp_path / "other.tsv"
     code, _, err = call(monkeypatch, capsys, "certify", run, "--sigma", 0.5, "--n", 50, "--max", 1, "--out", log)
     assert code == 0 and "0.25 in training" in err
-    assert records.read_json(log.with_suffix(".json"))["sigma"] == 0.5
+    assert files.read_json(log.with_suffix(".json"))["sigma"] == 0.5
 
 
 def test_too_few_votes_are_announced_before_sampling(run, tmp_path, monkeypatch, capsys):
     log = tmp_path / "few.tsv"
     code, _, err = call(monkeypatch, capsys, "certify", run, "--n", 9, "--max", 1, "--out", log)
     assert code == 0 and "cannot certify anything" in err
-    assert records.read_log(log).predict.tolist() == [-1]
+    assert read_log(log).predict.tolist() == [-1]
 
 
 def test_a_published_checkpoint_is_certified(tmp_path, monkeypatch, capsys):
     pytest.importorskip("torchvision")
-    from rslab.data import data_root
-    from rslab.models import build_model
+    from rslab.data.datasets import data_root
+    from rslab.networks.models import build_model
 
     if not (data_root() / "cifar-10-batches-py").is_dir():
         pytest.skip("CIFAR-10 is not under RSLAB_DATA")
@@ -160,7 +161,7 @@ def test_a_published_checkpoint_is_certified(tmp_path, monkeypatch, capsys):
     options = ("--sigma", 0.25, "--n", 20, "--n0", 5, "--max", 2, "--out", log)
     code, _, err = call(monkeypatch, capsys, "certify", checkpoint, *options)
     assert code == 0 and "Normalization" in err
-    assert len(records.read_log(log)) == 2
+    assert len(read_log(log)) == 2
 
 
 # command, part of the sentence, and the files that may not appear
@@ -293,9 +294,9 @@ def unreadable(run, tmp_path, monkeypatch):
     folder = tmp_path / "unreadable"
     shutil.copytree(run, folder)
     (folder / "weights.safetensors").write_bytes(b"broken")
-    config = records.read_json(folder / "config.json")
+    config = files.read_json(folder / "config.json")
     config["train"] |= {"dataset": "cifar10"}
-    records.write_json(folder / "config.json", config)
+    files.write_json(folder / "config.json", config)
     monkeypatch.setenv("RSLAB_DATA", str(tmp_path / "absent"))
     monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", None)
     return folder
@@ -380,13 +381,13 @@ def test_attack_has_the_batch_size_that_its_message_recommends_and_sequential_is
 ):
     options = ("--steps", 1, "--samples", 2, "--n", 50, "--max", 1, "--batch-size", 16)
     assert call(monkeypatch, capsys, "attack", run, *options, "--out", tmp_path / "a.tsv")[0] == 0
-    assert records.read_json(tmp_path / "a.json")["batch_size"] == 16
+    assert files.read_json(tmp_path / "a.json")["batch_size"] == 16
     logs = []
     for number, words in enumerate((["--sequential"], ["--bound", "sequential"], ["--bound", "sequential"] * 2)):
         words += ["--sequential"] if number == 2 else []
         log = tmp_path / f"{number}.tsv"
         assert call(monkeypatch, capsys, "certify", run, *words, "--n", 200, "--max", 2, "--out", log)[0] == 0
-        logs.append((records.read_json(log.with_suffix(".json")), records.read_log(log).drop(columns="time")))
+        logs.append((files.read_json(log.with_suffix(".json")), read_log(log).drop(columns="time")))
     assert all(settings == logs[0][0] and rows.equals(logs[0][1]) for settings, rows in logs)
     _, out, _ = call(monkeypatch, capsys, "certify", "--help")
     assert "short for --bound sequential" in " ".join(out.split())
@@ -396,7 +397,7 @@ def test_sigma_0_attacks_and_judges_the_network_itself(run, tmp_path, monkeypatc
     log = tmp_path / "attack.tsv"
     options = ("--sigma", 0, "--objective", "base", "--norm", "linf", "--epsilon", 0.1, "--steps", 3, "--max", 4)
     assert call(monkeypatch, capsys, "attack", run, *options, "--out", log)[0] == 0
-    table = records.read_log(log)
+    table = read_log(log)
     assert table.predict.tolist() == table.basePredict.tolist()
     code, _, err = call(monkeypatch, capsys, "attack", run, "--sigma", 0, "--max", 1, "--out", tmp_path / "b.tsv")
     assert code == 2 and "expected 'base'" in err
@@ -432,7 +433,7 @@ def test_table_of_attacks(run, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.data
 def test_more_noise_samples_make_the_published_attack_stronger(published_attacks):
-    from rslab.tables import attack_table
+    from rslab.report.tables import attack_table
 
     table, left_out = attack_table([published_attacks / "N10000"])
     assert not left_out
@@ -470,7 +471,7 @@ def test_an_envelope_leaves_out_other_images_of_the_same_numbers(tmp_path, monke
 
 def test_logs_made_with_other_settings_are_named_on_the_error_output(tmp_path, monkeypatch, capsys):
     for name, n in (("a", 100), ("b", 1000)):
-        records.write_json(records.settings_path(published_log(tmp_path / name, [0.3])), {"n": n, "alpha": 0.001})
+        files.write_json(settings_path(published_log(tmp_path / name, [0.3])), {"n": n, "alpha": 0.001})
     code, out, err = call(monkeypatch, capsys, "table", tmp_path, "--radii", "0")
     assert code == 0 and len(out.splitlines()) == 3
     assert err == "These logs were made with different n 100 (a), 1000 (b).\n"
@@ -498,5 +499,5 @@ def test_votes_too_few_for_predict_are_noted_and_abstentions_counted(run, tmp_pa
         code, out, err = call(monkeypatch, capsys, *words, "--n", n, "--out", tmp_path / f"{n}.tsv")
         said = f"Note: n = {n} votes cannot decide anything at α = 0.001: every image abstains."
         assert code == 0 and (said in err) == noted
-        abstained = 100 * (records.read_log(tmp_path / f"{n}.tsv").predict == -1).mean()
+        abstained = 100 * (read_log(tmp_path / f"{n}.tsv").predict == -1).mean()
         assert f"g abstained on {abstained:.1f} %" in out and (abstained == 100) == noted

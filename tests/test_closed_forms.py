@@ -9,8 +9,9 @@ from helpers import normal
 from scipy.integrate import quad
 from scipy.stats import binom, ncx2, norm
 
-from rslab import attacks, bounds
-from rslab.theory import Ball, Interval, gaussian_expectation, stein_gradient
+from rslab import attacks
+from rslab.smoothing import bounds
+from rslab.smoothing.closed_forms import Ball, Interval, gaussian_expectation, stein_gradient
 
 # -- Stein -------------------------------------------------------------------------------------
 

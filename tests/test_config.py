@@ -8,8 +8,8 @@ import pytest
 from rslab import errors
 from rslab.config import ATTACKING, METHODS, NOISY, TrainConfig
 from rslab.errors import InputError
-from rslab.losses import LOSSES
-from rslab.runs import AttackSettings
+from rslab.evaluate.settings import AttackSettings
+from rslab.training.losses import LOSSES
 
 UNUSED = [
     ({"method": "gaussian", "epsilon": 1.0}, "epsilon"),

@@ -14,17 +14,20 @@ import pytest
 import torch
 from helpers import subset
 
-from rslab import records, runs
 from rslab.config import TrainConfig
-from rslab.data import load_dataset
+from rslab.data.datasets import load_dataset
 from rslab.errors import InputError, WorkError
-from rslab.training import read_history, train
+from rslab.evaluate import certify
+from rslab.evaluate.settings import CertifySettings
+from rslab.store import files, logs, run_folder
+from rslab.store.run_folder import read_history
+from rslab.training.loop import train
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["rslab.training", "rslab.runs", "sklearn.datasets"])
+PROCESSES.set_forkserver_preload(["rslab.training", "rslab.evaluate", "sklearn.datasets"])
 KILLS = 50
 CONFIG = TrainConfig(method="smoothadv", sigma=0.25, steps=1, epochs=4, batch_size=32)
-SETTINGS = runs.CertifySettings(sigma=0.25, n0=10, n=4000, batch_size=500)
+SETTINGS = CertifySettings(sigma=0.25, n0=10, n=4000, batch_size=500)
 
 
 def train_digits(out: Path) -> None:
@@ -35,9 +38,9 @@ def train_digits(out: Path) -> None:
 
 def certify_digits(run: Path, log: Path) -> None:
     torch.set_num_threads(1)
-    model, _ = records.load_run(run)
+    model, _ = run_folder.load_run(run)
     data = subset(load_dataset("digits", "test"), 40)
-    for _ in runs.certify_dataset(model, data, SETTINGS, log, resume=log.exists()):
+    for _ in certify.certify_dataset(model, data, SETTINGS, log, resume=log.exists()):
         pass
 
 
@@ -103,11 +106,11 @@ def test_training_killed_at_50_moments_ends_with_the_same_weights(tmp_path, whol
 @pytest.mark.soundness
 def test_certification_killed_at_50_moments_ends_with_the_same_log(tmp_path, whole):
     seconds = duration(certify_digits, whole[0], tmp_path / "whole.tsv")
-    expected = records.read_log(tmp_path / "whole.tsv").drop(columns="time")
+    expected = logs.read_log(tmp_path / "whole.tsv").drop(columns="time")
 
     def check(_, log):
-        assert records.read_log(log).drop(columns="time").equals(expected)
-        assert records.read_json(log.with_suffix(".json")) == records.read_json(tmp_path / "whole.json")
+        assert logs.read_log(log).drop(columns="time").equals(expected)
+        assert files.read_json(log.with_suffix(".json")) == files.read_json(tmp_path / "whole.json")
 
     kill_at_random_moments(certify_digits, lambda number: (whole[0], tmp_path / f"{number}.tsv"), check, seconds)
 
@@ -150,7 +153,7 @@ def test_a_log_on_a_full_disk_loses_no_row_that_it_holds(tmp_path, whole):
     kept = log.read_bytes()
     assert 0 < len(kept) <= 700
     assert end(started(certify_digits, whole[0], log)) == 0
-    assert log.read_bytes().startswith(kept[: kept.rfind(b"\n") + 1]) and len(records.read_log(log)) == 40
+    assert log.read_bytes().startswith(kept[: kept.rfind(b"\n") + 1]) and len(logs.read_log(log)) == 40
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, digits):
@@ -177,16 +180,16 @@ def test_a_small_file_system_that_is_full_is_said_and_loses_nothing(tmp_path, wh
             train_digits(disk / "run")
         assert "\n" not in str(error.value)
         shutil.rmtree(disk / "run", ignore_errors=True)
-        model, data = records.load_run(whole[0])[0], subset(load_dataset("digits", "test"), 400)
+        model, data = run_folder.load_run(whole[0])[0], subset(load_dataset("digits", "test"), 400)
         settings = replace(SETTINGS, n=10)
         with pytest.raises(WorkError, match="could not be written .*No space left"):
-            for _ in runs.certify_dataset(model, data, settings, log):
+            for _ in certify.certify_dataset(model, data, settings, log):
                 pass
         kept = log.read_bytes()
         weight.unlink()
-        for _ in runs.certify_dataset(model, data, settings, log, resume=True):
+        for _ in certify.certify_dataset(model, data, settings, log, resume=True):
             pass
-        assert log.read_bytes().startswith(kept[: kept.rfind(b"\n") + 1]) and len(records.read_log(log)) == 400
+        assert log.read_bytes().startswith(kept[: kept.rfind(b"\n") + 1]) and len(logs.read_log(log)) == 400
         train_digits(disk / "run")
         assert (disk / "run" / "weights.safetensors").read_bytes() == (whole[0] / "weights.safetensors").read_bytes()
     finally:
@@ -202,7 +205,7 @@ def test_a_clock_that_goes_backwards_changes_nothing(tmp_path, whole, monkeypatc
     assert all(record["seconds"] >= 0 for record in read_history(tmp_path / "run"))
     for log, run in (("one.tsv", tmp_path / "run"), ("two.tsv", whole[0])):
         certify_digits(run, tmp_path / log)
-    one, two = (records.read_log(tmp_path / name).drop(columns="time") for name in ("one.tsv", "two.tsv"))
+    one, two = (logs.read_log(tmp_path / name).drop(columns="time") for name in ("one.tsv", "two.tsv"))
     assert one.equals(two) and len(one) == 40
 
 
@@ -221,11 +224,11 @@ def test_a_second_training_on_the_same_run_is_refused_until_the_first_ends(tmp_p
 
 def test_a_second_certification_into_the_same_log_is_refused_until_the_first_ends(tmp_path, trained, digits_test):
     few, log = subset(digits_test, 4), tmp_path / "log.tsv"
-    first = runs.certify_dataset(trained, few, SETTINGS, log)
+    first = certify.certify_dataset(trained, few, SETTINGS, log)
     next(first)
     before = log.read_bytes()
     with pytest.raises(WorkError, match="another process is writing here"):
-        runs.certify_dataset(trained, few, SETTINGS, log, resume=True)
+        certify.certify_dataset(trained, few, SETTINGS, log, resume=True)
     assert log.read_bytes() == before
     first.close()
-    assert len(list(runs.certify_dataset(trained, few, SETTINGS, log, resume=True))) == 3
+    assert len(list(certify.certify_dataset(trained, few, SETTINGS, log, resume=True))) == 3

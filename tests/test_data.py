@@ -10,17 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from rslab import data
-from rslab.data import (
-    MNIST_FILES,
-    beyond_the_cube,
-    check_image,
-    check_images,
-    check_labels,
-    data_root,
-    load_dataset,
-)
+from rslab.data import datasets
+from rslab.data.datasets import MNIST_FILES, beyond_the_cube, data_root, load_dataset
 from rslab.errors import InputError, WorkError
+from rslab.smoothing.images import check_image, check_images, check_labels
 
 # -- digits ------------------------------------------------------------------------------
 
@@ -186,8 +179,8 @@ def silent_proxy(monkeypatch):
 
 @pytest.mark.parametrize("name", ["mnist", "mnist8", "cifar10"])
 def test_a_download_that_brings_nothing_is_given_up(monkeypatch, tmp_path, silent_proxy, name):
-    assert data.PATIENCE <= 10  # a sentence within 15 seconds
-    monkeypatch.setattr(data, "PATIENCE", 0.5)
+    assert datasets.PATIENCE <= 10  # a sentence within 15 seconds
+    monkeypatch.setattr(datasets, "PATIENCE", 0.5)
     monkeypatch.setenv("RSLAB_DATA", str(tmp_path))
     began = time.monotonic()
     with pytest.raises(WorkError, match="nothing came for 0.5 seconds.*`rslab data .*RSLAB_DATA"):
@@ -197,7 +190,7 @@ def test_a_download_that_brings_nothing_is_given_up(monkeypatch, tmp_path, silen
 
 def test_a_slow_download_is_waited_for(monkeypatch, tmp_path):
     """Four times as long as the patience for a silent one, a byte at a time."""
-    monkeypatch.setattr(data, "PATIENCE", 0.5)
+    monkeypatch.setattr(datasets, "PATIENCE", 0.5)
     monkeypatch.setenv("RSLAB_DATA", str(tmp_path))
     arrived = tmp_path / "cifar-10-python.tar.gz"
 

@@ -13,16 +13,19 @@ import torch
 from helpers import subset, uniform
 from train_methods import RUNS, train_all
 
-from rslab import distributed, parallel, records, runs
 from rslab.config import TrainConfig
-from rslab.devices import choose_device
 from rslab.errors import InputError, WorkError
-from rslab.inference import InferenceNetwork
-from rslab.models import build_model
-from rslab.training import read_history, train
+from rslab.evaluate import certify, settings
+from rslab.machine import distributed, parallel
+from rslab.machine.devices import choose_device
+from rslab.networks.inference import InferenceNetwork
+from rslab.networks.models import build_model
+from rslab.store import files, logs, run_folder
+from rslab.store.run_folder import read_history
+from rslab.training.loop import train
 
 ROOT = Path(__file__).resolve().parent.parent
-SETTINGS = runs.CertifySettings(sigma=0.25, n0=100, n=8000, batch_size=500, max=16)
+SETTINGS = settings.CertifySettings(sigma=0.25, n0=100, n=8000, batch_size=500, max=16)
 CERTIFY = "--n 8000 --batch-size 500 --max 16 --device cpu".split()
 
 
@@ -65,14 +68,14 @@ def rows_in(path: Path) -> int:
 
 
 def without_time(log: Path):
-    return records.read_log(log).drop(columns="time")
+    return logs.read_log(log).drop(columns="time")
 
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory, trained_run, digits_test) -> Path:
     """The log that one process writes."""
     log = tmp_path_factory.mktemp("single") / "log.tsv"
-    list(runs.certify_dataset(records.load_run(trained_run)[0], digits_test, SETTINGS, log))
+    list(certify.certify_dataset(run_folder.load_run(trained_run)[0], digits_test, SETTINGS, log))
     return log
 
 
@@ -87,7 +90,7 @@ def test_a_rank_that_is_killed_ends_the_job_and_a_resume_by_three_gives_the_log_
     code, out, said = finished(job)
     assert code != 0 and out == ""
     assert said == [f"rslab: rank 0 of 2: {distributed.ENDED}"]
-    assert len(records.read_log(log)) == 0 and 2 <= sum(map(rows_in, parts)) < 16
+    assert len(logs.read_log(log)) == 0 and 2 <= sum(map(rows_in, parts)) < 16
 
     code, out, said = finished(torchrun(3, "certify", trained_run, *CERTIFY, "--out", log, "--resume"))
     assert (code, out.strip(), said) == (0, str(log), [])
@@ -115,7 +118,7 @@ def test_three_processes_train_what_one_trains_by_every_method(tmp_path, trained
     code, _, said = finished(torchrun(3, tmp_path, trained_run, module="train_methods"))
     assert (code, said) == (0, [])
     for name in RUNS:
-        ours, theirs = records.load_tensors(tmp_path / name), records.load_tensors(trained_alone / name)
+        ours, theirs = files.load_tensors(tmp_path / name), files.load_tensors(trained_alone / name)
         assert ours.keys() == theirs.keys()  # shared batch norm keeps names and shapes
         for tensor in ours:
             difference = float((ours[tensor].float() - theirs[tensor].float()).abs().max())
@@ -131,10 +134,10 @@ def test_two_processes_train_what_one_trains_and_anybody_loads_it(tmp_path):
     code, out, said = finished(torchrun(2, *TRAIN, "--out", tmp_path / "two"))
     assert (code, out.strip(), said) == (0, str(tmp_path / "two"), [])
     assert {file.name for file in (tmp_path / "two").iterdir()} == {"config.json", "train.jsonl", "weights.safetensors"}
-    two, config = records.load_run(tmp_path / "two")
+    two, config = run_folder.load_run(tmp_path / "two")
     *_, record = train(config, tmp_path / "one")
-    one, _ = records.load_run(tmp_path / "one")
-    assert records.read_json(tmp_path / "one/config.json") == records.read_json(tmp_path / "two/config.json")
+    one, _ = run_folder.load_run(tmp_path / "one")
+    assert files.read_json(tmp_path / "one/config.json") == files.read_json(tmp_path / "two/config.json")
     for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True):
         assert torch.allclose(a.float(), b.float(), atol=1e-3)
     said_by_two = read_history(tmp_path / "two")[-1]
@@ -230,7 +233,7 @@ def left(tmp_path, single) -> Path:
 
 
 def certified(trained, digits_test, log: Path) -> list[tuple]:
-    return list(runs.certify_dataset(trained, digits_test, SETTINGS, log, resume=True))
+    return list(certify.certify_dataset(trained, digits_test, SETTINGS, log, resume=True))
 
 
 def test_one_process_gathers_the_parts_and_does_the_rest(left, single, trained, digits_test):
@@ -257,7 +260,7 @@ def test_parts_in_order_after_the_log_lose_no_row(left, single, trained, digits_
 
 
 def test_while_the_gathered_log_is_written_nobody_else_may(left, trained, digits_test):
-    rows = runs.certify_dataset(trained, digits_test, SETTINGS, left, resume=True)
+    rows = certify.certify_dataset(trained, digits_test, SETTINGS, left, resume=True)
     next(rows)
     with pytest.raises(WorkError, match="another process is writing here"):
         certified(trained, digits_test, left)
@@ -277,15 +280,15 @@ def test_a_part_that_is_no_part_is_one_sentence_and_changes_nothing(left, foreig
 def test_parts_without_their_log_belong_to_nobody(left, trained, digits_test):
     left.unlink()
     with pytest.raises(InputError, match=r"part-0 without log.tsv beside it, expected both, or neither"):
-        list(runs.certify_dataset(trained, digits_test, SETTINGS, left))
+        list(certify.certify_dataset(trained, digits_test, SETTINGS, left))
 
 
 def test_parts_are_no_logs_of_their_own(left):
-    assert not any(records.is_log(part) for part in left.parent.glob(".log.tsv.part-*"))
+    assert not any(logs.is_log(part) for part in left.parent.glob(".log.tsv.part-*"))
 
 
 def test_a_share_of_a_small_set(single, trained, digits_test, tmp_path):
-    rows = list(runs.certify_dataset(trained, subset(digits_test, 1), SETTINGS, tmp_path / "log.tsv"))
+    rows = list(certify.certify_dataset(trained, subset(digits_test, 1), SETTINGS, tmp_path / "log.tsv"))
     assert [row[0] for row in rows] == [0]
 
 

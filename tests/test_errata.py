@@ -19,8 +19,8 @@ import torch
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from rslab import bounds
-from rslab.theory import Halfspace, gaussian_expectation, stein_gradient
+from rslab.smoothing import bounds
+from rslab.smoothing.closed_forms import Halfspace, gaussian_expectation, stein_gradient
 
 UNIT = Halfspace(torch.tensor([1.0], dtype=torch.float64), 0.0)  # class 1 where x > 0
 

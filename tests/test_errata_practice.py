@@ -12,9 +12,10 @@ import pytest
 import torch
 from scipy.stats import binom, norm
 
-from rslab import attacks, bounds
-from rslab.smoothing import SmoothedClassifier, log_mean_probs, mean_log_probs
-from rslab.theory import Halfspace, gaussian_expectation, stein_gradient
+from rslab import attacks
+from rslab.smoothing import bounds
+from rslab.smoothing.classifier import SmoothedClassifier, log_mean_probs, mean_log_probs
+from rslab.smoothing.closed_forms import Halfspace, gaussian_expectation, stein_gradient
 
 AXIS = torch.linspace(-1, 1, 2001, dtype=torch.float64)
 

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy.stats import beta, binom, binomtest, norm
 
-from rslab import bounds
 from rslab.config import METHODS
-from rslab.figures import lecture02 as figures
-from rslab.figures import results, style
-from rslab.smoothing import Certificate, SmoothedClassifier
+from rslab.lectures import results, style
+from rslab.lectures.lecture02 import figures
+from rslab.smoothing import bounds
+from rslab.smoothing.classifier import Certificate, SmoothedClassifier
 
 
 def decoded(figure):

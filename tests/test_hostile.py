@@ -22,13 +22,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from rslab import records, tables
 from rslab.config import TrainConfig
 from rslab.errors import InputError, WorkError
-from rslab.models import build_model
-from rslab.plans import PLANS, carry_out, read_plan
-from rslab.runs import CertifySettings, certify_dataset
-from rslab.training import read_history, train
+from rslab.evaluate.certify import certify_dataset
+from rslab.evaluate.settings import CertifySettings
+from rslab.experiments.plans import PLANS, carry_out, read_plan
+from rslab.networks.models import build_model
+from rslab.report import tables
+from rslab.store import checkpoints, files, logs, run_folder
+from rslab.store.run_folder import read_history
+from rslab.training.loop import train
 
 many = settings(max_examples=34 * settings().max_examples)
 ODD = ("", "\0", "nan", "inf", "-1", "1e999", "9" * 400, "0x10", "½", "true", "null", "-", "\u202e", "[", "{", "\ud7ff")
@@ -101,7 +104,7 @@ def test_a_log_gives_sound_numbers_or_a_sentence(place, whole):
     @many
     @given(injured(whole.encode()))
     def check(content):
-        log = sound_or_refused(records.read_log, place / "log.tsv", content)
+        log = sound_or_refused(logs.read_log, place / "log.tsv", content)
         if log is None or not len(log):
             return
         row = tables.accuracy_table({"log": log}, (0.0, 0.25)).iloc[0]
@@ -112,7 +115,7 @@ def test_a_log_gives_sound_numbers_or_a_sentence(place, whole):
 
 
 def test_a_whole_log_is_read(place):
-    assert len(sound_or_refused(records.read_log, place / "log.tsv", OURS.encode())) == 3
+    assert len(sound_or_refused(logs.read_log, place / "log.tsv", OURS.encode())) == 3
 
 
 # -- runs --------------------------------------------------------------------------------
@@ -120,7 +123,7 @@ def test_a_whole_log_is_read(place):
 
 def config_json() -> bytes:
     values = ("0.1", "3.11", "2", 10, "0" * 64, TrainConfig().to_dict())
-    return json.dumps(dict(zip(records.RUN_KEYS, values, strict=True)), indent=1).encode()
+    return json.dumps(dict(zip(run_folder.RUN_KEYS, values, strict=True)), indent=1).encode()
 
 
 @many
@@ -128,7 +131,7 @@ def config_json() -> bytes:
 def test_a_config_is_one_of_ours_or_refused(tmp_path_factory, content):
     folder = tmp_path_factory.getbasetemp() / "config"
     folder.mkdir(exist_ok=True)
-    found = sound_or_refused(lambda path: records.read_run(path.parent), folder / "config.json", content)
+    found = sound_or_refused(lambda path: run_folder.read_run(path.parent), folder / "config.json", content)
     if found is not None:
         config, classes = found
         assert isinstance(config, TrainConfig) and 2 <= classes <= 100_000
@@ -144,7 +147,7 @@ def test_weights_are_whole_or_refused(place):
     @given(injured(whole[:4000]), st.booleans())
     def check(head, complete):
         content = head + whole[4000:] if complete else head
-        result = sound_or_refused(lambda path: records.load_weights(path, fresh), place / "w.safetensors", content)
+        result = sound_or_refused(lambda path: files.load_weights(path, fresh), place / "w.safetensors", content)
         if result is None:  # refused: nothing was filled in
             assert all(torch.equal(before[name], tensor) for name, tensor in fresh.state_dict().items())
         else:
@@ -187,7 +190,7 @@ def test_a_checkpoint_is_whole_or_refused(place, checkpoint_bytes):
     @given(st.integers(0, len(checkpoint_bytes)), st.integers(0, 400), st.binary(max_size=50))
     def check(at, length, filling):
         content = checkpoint_bytes[:at] + filling + checkpoint_bytes[at + length :]
-        result = sound_or_refused(records.import_checkpoint, place / "checkpoint.pth.tar", content)
+        result = sound_or_refused(checkpoints.import_checkpoint, place / "checkpoint.pth.tar", content)
         assert result is None or result[1] == "cifar10"
 
     check()
@@ -213,7 +216,7 @@ def test_a_pickle_with_a_payload_is_refused_and_not_run(place, form):
         torch.save(hostile, path, _use_new_zipfile_serialization=form == "zip")
     match = "broken or would run code" if form == "plain" else "contains io.open, which is not loaded"
     with pytest.raises(InputError, match=match):
-        records.import_checkpoint(path)
+        checkpoints.import_checkpoint(path)
     assert not marker.exists()
     with path.open("rb") as file, pytest.warns(ResourceWarning):  # and it is a real payload: here it runs
         if form == "plain":
@@ -237,7 +240,7 @@ def test_a_checkpoint_that_unpacks_to_far_more_than_it_weighs_is_refused(place, 
         zipped.writestr("archive/data/999999", b"\0" * 50_000_000)
     assert bomb.stat().st_size < 5_000_000
     with pytest.raises(InputError):
-        records.import_checkpoint(bomb)
+        checkpoints.import_checkpoint(bomb)
 
 
 # -- places that are no files ----------------------------------------------------------------
@@ -387,7 +390,7 @@ def test_a_log_is_certified_to_its_end_beside_a_pipe(tmp_path, trained_run, monk
     monkeypatch.setattr(sys, "argv", f"rslab certify {trained_run} --n 100 --max 1 --out {tmp_path}/log.tsv".split())
     with pytest.raises(SystemExit) as stop:
         main()
-    assert not stop.value.code and len(records.read_log(tmp_path / "log.tsv")) == 1
+    assert not stop.value.code and len(logs.read_log(tmp_path / "log.tsv")) == 1
 
 
 @pytest.mark.parametrize("name", ["pipe", "full", "socket", "pipe/below"])
@@ -400,7 +403,7 @@ def test_the_functions_refuse_the_same_places(odd_places, trained, digits_test, 
     with pytest.raises(InputError, match="^out: got"):
         carry_out(read_plan(PLANS / "demo.txt"), place)
     with pytest.raises(WorkError, match="could not be written"):
-        records.append_text(place, "a row\n")
-    for read in (records.read_json, records.read_log, records.load_tensors, records.import_checkpoint, records.Claim):
+        files.append_text(place, "a row\n")
+    for read in (files.read_json, logs.read_log, files.load_tensors, checkpoints.import_checkpoint, files.Claim):
         with pytest.raises(InputError, match="expected"):
             read(place)

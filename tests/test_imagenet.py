@@ -9,12 +9,13 @@ import torch
 from PIL import Image, PngImagePlugin
 from test_distributed import finished, torchrun
 
-from rslab import imagenet, records
 from rslab.cli import main
 from rslab.config import TrainConfig
-from rslab.data import load_dataset
+from rslab.data import imagenet
+from rslab.data.datasets import load_dataset
 from rslab.errors import InputError, WorkError
-from rslab.training import train
+from rslab.store import logs, run_folder
+from rslab.training.loop import train
 
 CLASSES = ("n01440764", "n02102040")
 
@@ -119,11 +120,11 @@ def test_the_whole_path_on_the_command_line(root, tmp_path, monkeypatch, capsys)
     small = ("--dataset", "imagenet", "--arch", "resnet50", "--epochs", 1, "--batch-size", 3, "--lr", 0.001)
     code, out, err = call(monkeypatch, capsys, "train", *small, "--augment", "--device", "cpu", "--out", run)
     assert code == 0, err
-    config, classes = records.read_run(run)
+    config, classes = run_folder.read_run(run)
     assert (config.dataset, classes) == ("imagenet", 2)
     code, out, err = call(monkeypatch, capsys, "certify", run, "--n0", 4, "--n", 12, "--max", 2, "--device", "cpu")
     assert code == 0, err
-    log = records.read_log(run / "certify.tsv")
+    log = logs.read_log(run / "certify.tsv")
     assert list(log.idx) == [0, 1] and list(log.label) == [0, 0] and (log.n == 12).all()
 
 
@@ -132,9 +133,9 @@ def test_two_processes_train_resnet50_on_the_folder_as_one_does(root, tmp_path):
     small = "--dataset imagenet --arch resnet50 --epochs 1 --batch-size 6 --lr 0.001 --augment --device cpu".split()
     code, _, said = finished(torchrun(2, "train", *small, "--out", tmp_path / "two"))
     assert (code, said) == (0, [])
-    config, _ = records.read_run(tmp_path / "two")
+    config, _ = run_folder.read_run(tmp_path / "two")
     *_, one = train(config)
-    two, _ = records.load_run(tmp_path / "two")
+    two, _ = run_folder.load_run(tmp_path / "two")
     for a, b in zip(one["model"].state_dict().values(), two.state_dict().values(), strict=True):
         assert torch.allclose(a.float(), b.float(), atol=1e-3)
 

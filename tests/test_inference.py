@@ -10,15 +10,19 @@ import torch
 from helpers import normal, subset, uniform
 from torch import nn
 
-from rslab import attacks, devices, inference
+from rslab import attacks
 from rslab.config import TrainConfig
-from rslab.devices import choose_precision, has_bfloat16
 from rslab.errors import InputError, WorkError
-from rslab.inference import CompiledNetwork, InferenceNetwork, InPrecision
-from rslab.losses import Step, smoothadv_loss
-from rslab.models import build_model
-from rslab.runs import AttackSettings, CertifySettings, attack_dataset, certify_dataset
-from rslab.smoothing import log_mean_probs
+from rslab.evaluate.attack import attack_dataset
+from rslab.evaluate.certify import certify_dataset
+from rslab.evaluate.settings import AttackSettings, CertifySettings
+from rslab.machine import devices
+from rslab.machine.devices import choose_precision, has_bfloat16
+from rslab.networks.compiled import CompiledNetwork, missing_compiler
+from rslab.networks.inference import InferenceNetwork, InPrecision
+from rslab.networks.models import build_model
+from rslab.smoothing.classifier import log_mean_probs
+from rslab.training.losses import Step, smoothadv_loss
 
 # Relative to the largest entry. bfloat16 keeps 8 bits: half a unit is 2⁻⁹ a rounding, and there are 20 layers.
 TOLERANCE = {"float32": 1e-5, "bfloat16": 0.05}
@@ -182,7 +186,7 @@ def test_rows_do_not_depend_on_how_many_images_are_attacked_at_a_time(trained, d
 
 
 def test_each_image_in_a_batch_suffers_what_it_would_alone(trained, digits_test):
-    from rslab.runs import attack_batch
+    from rslab.evaluate.attack import attack_batch
 
     x, y = digits_test.images[:5], digits_test.labels[:5]
     settings = AttackSettings(sigma=0.25, steps=4, samples=3, restarts=2)
@@ -202,7 +206,7 @@ def test_each_image_in_a_batch_suffers_what_it_would_alone(trained, digits_test)
 
 
 def test_compiled_votes_are_the_networks_and_the_log_says_so(trained, digits_test, tmp_path):
-    if inference.missing_compiler():
+    if missing_compiler():
         pytest.skip("no C++ compiler")
     votes = {}
     for compile in (True, False):

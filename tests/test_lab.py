@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from rslab import html, lab
 from rslab.errors import InputError, WorkError
+from rslab.lectures import html, lab
 
 
 @pytest.fixture

@@ -5,11 +5,9 @@ from drawn import line, panels, xy
 from explorers import sweep
 from scipy.stats import norm
 
-from rslab import bounds
-from rslab.checks import lecture00 as checks
-from rslab.checks.answers import Wrong
-from rslab.figures import lecture00 as figures
-from rslab.widgets import lecture00 as widgets
+from rslab.lectures.answers import Wrong
+from rslab.lectures.lecture00 import checks, explorers, figures
+from rslab.smoothing import bounds
 
 # -- figures ----------------------------------------------------------------------------------
 
@@ -39,12 +37,12 @@ def test_the_map_shows_a_box_a_lecture_and_an_arrow_a_need():
 
 
 def test_more_noise_costs_votes_and_the_best_sigma_lies_between():
-    rows = figures.vote_shares(widgets.SIGMAS)
+    rows = figures.vote_shares(explorers.SIGMAS)
     shares, lowers, radii = zip(*rows, strict=True)
     assert list(shares) == sorted(shares, reverse=True)
     assert all(lower < share for share, lower in zip(shares, lowers, strict=True))
     best = max(range(len(radii)), key=radii.__getitem__)
-    assert widgets.SIGMAS[best] == 0.25 and radii[-1] == 0
+    assert explorers.SIGMAS[best] == 0.25 and radii[-1] == 0
     assert radii[best] == pytest.approx(bounds.certified_radius(lowers[best], 0.25))
 
 
@@ -63,7 +61,7 @@ def test_the_map_names_every_lecture_and_only_earlier_ones_are_needed():
 
 @pytest.fixture(scope="module")
 def explorer():
-    return widgets.PromiseExplorer()
+    return explorers.PromiseExplorer()
 
 
 def test_every_slider_changes_the_picture_and_the_numbers(explorer, capsys):
@@ -81,7 +79,7 @@ def test_one_step_to_the_right_changes_the_picture_and_the_numbers(explorer):
 
 
 def test_the_radius_is_proportional_to_sigma_and_needs_a_majority(explorer):
-    for p in widgets.SHARES:
+    for p in explorers.SHARES:
         small = explorer.move(sigma=0.25, p_A=p).radius
         assert explorer.move(sigma=1.0).radius == pytest.approx(4 * small)
         assert (small > 0) == (p > 0.5)

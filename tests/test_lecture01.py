@@ -8,13 +8,11 @@ from explorers import sweep
 
 from rslab import attacks
 from rslab.attacks import cross_entropy
-from rslab.checks import lecture01 as checks
-from rslab.checks.answers import Wrong
-from rslab.data import load_dataset
-from rslab.figures import lecture01 as figures
-from rslab.models import fold_batchnorm
-from rslab.records import RESULTS, load_run
-from rslab.widgets import lecture01 as widgets
+from rslab.data.datasets import load_dataset
+from rslab.lectures.answers import Wrong
+from rslab.lectures.lecture01 import checks, explorers, figures
+from rslab.networks.inference import fold_batchnorm
+from rslab.store.run_folder import RESULTS, load_run
 
 
 @pytest.fixture(scope="module")
@@ -185,12 +183,12 @@ def test_the_slope_of_the_robust_loss_is_that_at_the_maximiser(theta):
 @pytest.fixture(scope="module")
 def attack_explorer(network, digits):
     networks = {"first": network, "second": lambda z: -network(z)}
-    return widgets.AttackExplorer(networks, digits.images[[0, 3, 7]], digits.labels[[0, 3, 7]])
+    return explorers.AttackExplorer(networks, digits.images[[0, 3, 7]], digits.labels[[0, 3, 7]])
 
 
 @pytest.fixture(scope="module")
 def danskin():
-    return widgets.DanskinExplorer()
+    return explorers.DanskinExplorer()
 
 
 @pytest.mark.parametrize("name", ["attack_explorer", "danskin"])
@@ -201,7 +199,7 @@ def test_every_slider_changes_the_picture_and_the_numbers(name, request, capsys)
 def test_an_attack_stays_in_its_ball_and_larger_balls_hold_higher_losses(attack_explorer):
     for network in (0, 1):
         highest = []
-        for epsilon in widgets.EPSILONS[::3]:
+        for epsilon in explorers.EPSILONS[::3]:
             for steps in (0, 7, 20):
                 attack_explorer.move(network=network, epsilon=epsilon, steps=steps, step_size=0.1)
                 assert attack_explorer.length <= epsilon + 1e-6

@@ -9,10 +9,8 @@ from drawn import at, line, panels, picture, xy
 from explorers import sweep
 from scipy.stats import norm
 
-from rslab.checks import lecture03 as checks
-from rslab.checks.answers import Wrong
-from rslab.figures import lecture03 as figures
-from rslab.widgets import lecture03 as widgets
+from rslab.lectures.answers import Wrong
+from rslab.lectures.lecture03 import checks, explorers, figures
 
 # -- figures ----------------------------------------------------------------------------------
 
@@ -128,12 +126,12 @@ def test_pairs_win_on_a_hill_and_the_baseline_on_a_slope():
 
 @pytest.fixture(scope="module")
 def steps():
-    return widgets.StepExplorer()
+    return explorers.StepExplorer()
 
 
 @pytest.fixture(scope="module")
 def dimensions():
-    return widgets.DimensionExplorer()
+    return explorers.DimensionExplorer()
 
 
 @pytest.mark.parametrize("name", ["steps", "dimensions"])
@@ -142,15 +140,15 @@ def test_every_slider_changes_the_picture_and_the_numbers(name, request, capsys)
 
 
 def test_steins_area_is_the_slope_and_no_slope_is_too_steep(steps):
-    for sigma in widgets.SIGMAS[::3]:
-        for x in widgets.PLACES[::6]:
+    for sigma in explorers.SIGMAS[::3]:
+        for x in explorers.PLACES[::6]:
             steps.move(x=x, sigma=sigma)
             assert steps.integral == pytest.approx(steps.slope, abs=0.01 / sigma)
             assert abs(steps.slope) <= 1 / (sigma * math.sqrt(2 * math.pi))
 
 
 def test_only_stein_pays_for_the_dimension(dimensions):
-    for sigma in widgets.NOISES[::2]:
+    for sigma in explorers.NOISES[::2]:
         low, high = (dict(dimensions.move(d=d, sigma=sigma).errors) for d in (1, 3072))
         assert all(high[name] > 10 * low[name] for name in figures.ESTIMATORS)
         assert high["plug-in"] == low["plug-in"]

@@ -6,11 +6,9 @@ from drawn import at, dots, line, panels, xy
 from explorers import sweep
 from scipy.stats import norm
 
-from rslab import bounds
-from rslab.checks import lecture04 as checks
-from rslab.checks.answers import Wrong
-from rslab.figures import lecture04 as figures
-from rslab.widgets import lecture04 as widgets
+from rslab.lectures.answers import Wrong
+from rslab.lectures.lecture04 import checks, explorers, figures
+from rslab.smoothing import bounds
 
 # -- figures ----------------------------------------------------------------------------------
 
@@ -134,12 +132,12 @@ def test_the_renyi_radius_lies_between():
 
 @pytest.fixture(scope="module")
 def radius_bound():
-    return widgets.RadiusExplorer()
+    return explorers.RadiusExplorer()
 
 
 @pytest.fixture(scope="module")
 def half_space():
-    return widgets.HalfspaceExplorer()
+    return explorers.HalfspaceExplorer()
 
 
 @pytest.mark.parametrize("name", ["radius_bound", "half_space"])
@@ -148,14 +146,14 @@ def test_every_slider_changes_the_picture_and_the_numbers(name, request, capsys)
 
 
 def test_the_three_radii_keep_their_order_and_scale_with_sigma(radius_bound):
-    for p_a in widgets.P_A[::4]:
-        for p_b in widgets.P_B[::5]:
+    for p_a in explorers.P_A[::4]:
+        for p_b in explorers.P_B[::5]:
             large = radius_bound.move(p_A=p_a, p_B=p_b, sigma=1.0).two_sided
             e = radius_bound.move(sigma=0.5)
             assert e.warm_up <= e.two_sided + 1e-12 and e.one_sided <= e.two_sided + 1e-12
             assert large == pytest.approx(2 * e.two_sided)
             assert (e.two_sided > 0) == (p_a > e.p_b) and e.p_b <= 1 - p_a + 1e-9
-    radii = [radius_bound.move(p_A=p, p_B=0.001).two_sided for p in widgets.P_A[::3]]
+    radii = [radius_bound.move(p_A=p, p_B=0.001).two_sided for p in explorers.P_A[::3]]
     assert radii == sorted(radii)
     assert radius_bound.move(p_A=0.5, p_B=0.1, sigma=1.0).two_sided == pytest.approx(0.64078, abs=1e-5)
     assert "cannot exceed" in radius_bound.move(p_A=0.8, p_B=0.5).text.value
@@ -163,8 +161,8 @@ def test_the_three_radii_keep_their_order_and_scale_with_sigma(radius_bound):
 
 
 def test_g_changes_exactly_beyond_the_green_circle(half_space):
-    for p_a in widgets.SHARES[::3]:
-        for length in widgets.LENGTHS[::4]:
+    for p_a in explorers.SHARES[::3]:
+        for length in explorers.LENGTHS[::4]:
             half_space.move(p_A=p_a, length=length)
             assert (half_space.share > 0.5) == (length < half_space.radius)
     assert "g has changed" in half_space.move(p_A=0.6, length=2.0).text.value

@@ -10,11 +10,9 @@ from explorers import sweep
 from helpers import normal
 from scipy.stats import binom, norm
 
-from rslab import published
-from rslab.checks import lecture05 as checks
-from rslab.checks.answers import Wrong
-from rslab.figures import lecture05 as figures
-from rslab.widgets import lecture05 as widgets
+from rslab.lectures.answers import Wrong
+from rslab.lectures.lecture05 import checks, explorers, figures
+from rslab.report import published
 
 # -- figures ----------------------------------------------------------------------------------
 
@@ -99,7 +97,7 @@ def test_the_published_curves_are_one_model_a_sigma_and_cross():
 
 @pytest.fixture(scope="module")
 def explorer():
-    return widgets.PlugInExplorer()
+    return explorers.PlugInExplorer()
 
 
 def test_every_slider_changes_the_picture_and_the_numbers(explorer, capsys):
@@ -107,9 +105,9 @@ def test_every_slider_changes_the_picture_and_the_numbers(explorer, capsys):
 
 
 def test_the_estimate_is_too_high_and_less_so_with_more_samples(explorer):
-    for low in widgets.LOWS[::2]:
-        for sigma in widgets.SIGMAS[::3]:
-            biases = [explorer.move(low=low, sigma=sigma, m=m).bias for m in widgets.SAMPLES]
+    for low in explorers.LOWS[::2]:
+        for sigma in explorers.SIGMAS[::3]:
+            biases = [explorer.move(low=low, sigma=sigma, m=m).bias for m in explorers.SAMPLES]
             assert min(biases) > 0 and biases == sorted(biases, reverse=True)
             q = norm.cdf(figures.WALL / sigma)
             assert explorer.truth == pytest.approx(-math.log(q * figures.HIGH + (1 - q) * low))

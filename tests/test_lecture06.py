@@ -8,15 +8,13 @@ from drawn import at, line, panels, xy
 from explorers import sweep
 from scipy.stats import norm
 
-from rslab import tables
-from rslab.checks import lecture06 as checks
-from rslab.checks.answers import Wrong
-from rslab.data import load_dataset
-from rslab.figures import lecture06 as figures
-from rslab.models import fold_batchnorm
-from rslab.records import RESULTS, load_run
-from rslab.theory import STEP_TOY, SmoothToy
-from rslab.widgets import lecture06 as widgets
+from rslab.data.datasets import load_dataset
+from rslab.lectures.answers import Wrong
+from rslab.lectures.lecture06 import checks, explorers, figures
+from rslab.networks.inference import fold_batchnorm
+from rslab.report import tables
+from rslab.smoothing.closed_forms import STEP_TOY, SmoothToy
+from rslab.store.run_folder import RESULTS, load_run
 
 # -- figures ----------------------------------------------------------------------------------
 
@@ -133,14 +131,14 @@ def test_the_shipped_attacks_follow_from_the_published_logs(published_attacks):
 
 @pytest.fixture(scope="module")
 def toy():
-    return widgets.ToyExplorer()
+    return explorers.ToyExplorer()
 
 
 @pytest.fixture(scope="module")
 def digit():
     digits = load_dataset("digits", "test")
     f = fold_batchnorm(load_run(RESULTS / "digits" / "gaussian-0.25")[0]).requires_grad_(False)
-    return widgets.AttackExplorer(f, digits.images[25], int(digits.labels[25]), 0.25, seed=1)
+    return explorers.AttackExplorer(f, digits.images[25], int(digits.labels[25]), 0.25, seed=1)
 
 
 @pytest.mark.parametrize("name", ["toy", "digit"])
@@ -150,8 +148,8 @@ def test_every_slider_changes_the_picture_and_the_numbers(name, request, capsys)
 
 def test_smoothadv_never_does_worse_than_the_naive_attack_on_the_toy(toy):
     for depth in (1e-12, 1e-6, 0.1):
-        for sigma in widgets.SIGMAS[::5]:
-            for epsilon in widgets.EPSILONS[::3]:
+        for sigma in explorers.SIGMAS[::5]:
+            for epsilon in explorers.EPSILONS[::3]:
                 e = toy.move(depth=depth, sigma=sigma, epsilon=epsilon)
                 assert e.g_smoothadv <= min(e.g_naive, e.g_clean) + 1e-9
                 assert max(abs(e.naive), abs(e.smoothadv)) <= epsilon + 1e-9
@@ -161,8 +159,8 @@ def test_smoothadv_never_does_worse_than_the_naive_attack_on_the_toy(toy):
 def test_the_digits_votes_add_up_and_one_sample_makes_the_two_attacks_one(digit):
     e = digit.move(epsilon=0.75, samples=1, steps=10)
     assert e.votes["naive"] == pytest.approx(e.votes["SmoothAdv"], abs=5)
-    for epsilon in widgets.DIGIT_EPSILONS:
-        assert {sum(votes) for votes in digit.move(epsilon=epsilon, samples=16).votes.values()} == {widgets.VOTES}
+    for epsilon in explorers.DIGIT_EPSILONS:
+        assert {sum(votes) for votes in digit.move(epsilon=epsilon, samples=16).votes.values()} == {explorers.VOTES}
     assert digit.move(epsilon=0.0).votes["naive"] == digit.votes["clean"]
     kept = [digit.move(epsilon=epsilon).votes["SmoothAdv"][digit.label] for epsilon in (0.0, 0.5, 1.0)]
     assert kept == sorted(kept, reverse=True)

@@ -9,12 +9,11 @@ from drawn import line, panels, xy
 from explorers import sweep
 from scipy.stats import beta, norm
 
-from rslab import bounds, published, tables
-from rslab.checks import lecture07 as checks
-from rslab.checks.answers import Wrong
 from rslab.errors import InputError
-from rslab.figures import lecture07 as figures
-from rslab.widgets import lecture07 as widgets
+from rslab.lectures.answers import Wrong
+from rslab.lectures.lecture07 import checks, explorers, figures
+from rslab.report import published, tables
+from rslab.smoothing import bounds
 
 # -- the compact tables ---------------------------------------------------------------------------
 
@@ -254,12 +253,12 @@ def test_own_runs_prefer_cifar10(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def grid():
-    return widgets.GridExplorer()
+    return explorers.GridExplorer()
 
 
 @pytest.fixture(scope="module")
 def certain():
-    return widgets.AcrExplorer()
+    return explorers.AcrExplorer()
 
 
 @pytest.mark.parametrize("name", ["grid", "certain"])
@@ -277,7 +276,7 @@ def test_the_first_slider_answers_to_an_arrow_key(grid):
 
 
 def test_the_grid_shows_what_was_asked_or_says_so(grid):
-    for sigma in widgets.SIGMAS:
+    for sigma in explorers.SIGMAS:
         for extra in ((0, 0.0), (1, 0.5)):
             for samples in (1, 4, 16):
                 e = grid.move(sigma=sigma, epsilon=255, samples=samples, steps=4, attack="PGD", extra=extra)

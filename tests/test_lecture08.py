@@ -9,11 +9,9 @@ from drawn import at, heights, line, panels, xy
 from explorers import sweep
 from scipy.stats import beta, binom, norm
 
-from rslab.checks import lecture08 as checks
-from rslab.checks.answers import Wrong
-from rslab.figures import lecture08 as figures
-from rslab.sequential import SequentialPlan, looks
-from rslab.widgets import lecture08 as widgets
+from rslab.lectures.answers import Wrong
+from rslab.lectures.lecture08 import checks, explorers, figures
+from rslab.smoothing.sequential import SequentialPlan, looks
 
 # -- figures ----------------------------------------------------------------------------------
 
@@ -106,7 +104,7 @@ def test_low_bits_tell_a_float_from_its_neighbours():
 
 @pytest.fixture(scope="module")
 def explorer():
-    return widgets.VotesExplorer()
+    return explorers.VotesExplorer()
 
 
 def test_every_slider_changes_the_picture_and_the_numbers(explorer, capsys):
@@ -114,14 +112,14 @@ def test_every_slider_changes_the_picture_and_the_numbers(explorer, capsys):
 
 
 def test_what_is_too_far_is_certified_with_probability_alpha_at_most(explorer):
-    for target in widgets.TARGETS:
-        for _, alpha in widgets.ALPHAS:
+    for target in explorers.TARGETS:
+        for _, alpha in explorers.ALPHAS:
             for truth in explorer.move(target=target, alpha=alpha).truth.options[::4]:
                 e = explorer.move(truth=truth)
-                assert 100 <= e.votes <= widgets.N
+                assert 100 <= e.votes <= explorers.N
                 if truth <= target:
                     assert e.share_fixed <= alpha + 1e-12
-                    assert e.share * widgets.RUNS <= 1 + 5 * alpha * widgets.RUNS
+                    assert e.share * explorers.RUNS <= 1 + 5 * alpha * explorers.RUNS
     assert "no number would do" in explorer.move(target=3.0, truth=1.0, alpha=0.001).text.value
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from rslab import records
 from rslab.errors import InputError
-from rslab.shares import open_log
+from rslab.store import files, logs
+from rslab.store.logs import open_log
 
 PUBLISHED = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n"
 OURS = PUBLISHED[:-1] + "\tcount_a\tn\tn0\talpha\n"
@@ -25,7 +25,7 @@ GOOD = ("0 3 3 0.1090 1 0:00:14.419162", "20 7 1 0.1797 0 0:00:14.3", "40 4 -1 0
 
 
 def test_a_published_log_is_read(tmp_path):
-    read = records.read_log(log(tmp_path, published(*GOOD)))
+    read = logs.read_log(log(tmp_path, published(*GOOD)))
     assert list(read.columns) == PUBLISHED.split()
     assert read.idx.tolist() == [0, 20, 40] and read.predict.tolist() == [3, 1, -1]
     assert read.radius.tolist() == [0.1090, 0.1797, 0.0] and read.correct.tolist() == [1, 0, 0]
@@ -33,24 +33,24 @@ def test_a_published_log_is_read(tmp_path):
 
 def test_our_log_and_an_attack_log_are_read(tmp_path):
     ours = OURS + "0\t3\t3\t0.25\t1\t0:00:01\t990\t1000\t100\t0.001\n" + "1\t3\t3\t0.3\t1\t0:00:01\t99.5\t100\t1\t0.5\n"
-    read = records.read_log(log(tmp_path, ours))
+    read = logs.read_log(log(tmp_path, ours))
     assert (
         read.n.tolist() == [1000, 100] and read.count_a.tolist() == [990, 99.5] and read.alpha.tolist() == [0.001, 0.5]
     )
-    read = records.read_log(log(tmp_path, ATTACK + "0\t3\t-1\t5\t0\t0:00:01\n"))
+    read = logs.read_log(log(tmp_path, ATTACK + "0\t3\t-1\t5\t0\t0:00:01\n"))
     assert read.basePredict.tolist() == [5]
 
 
 def test_windows_line_ends_a_missing_last_one_and_a_day_are_read(tmp_path):
     text = published(*GOOD)
-    assert records.read_log(log(tmp_path, text.replace("\n", "\r\n"))).equals(records.read_log(log(tmp_path, text)))
-    assert len(records.read_log(log(tmp_path, text.rstrip("\n")))) == 3
-    assert len(records.read_log(log(tmp_path, published("0 3 3 0.1 1 DAY").replace("DAY", "1 day, 2:03:04.5")))) == 1
+    assert logs.read_log(log(tmp_path, text.replace("\n", "\r\n"))).equals(logs.read_log(log(tmp_path, text)))
+    assert len(logs.read_log(log(tmp_path, text.rstrip("\n")))) == 3
+    assert len(logs.read_log(log(tmp_path, published("0 3 3 0.1 1 DAY").replace("DAY", "1 day, 2:03:04.5")))) == 1
 
 
 def test_a_log_without_rows_is_empty(tmp_path):
     for text in (PUBLISHED, PUBLISHED[:-1]):
-        read = records.read_log(log(tmp_path, text))
+        read = logs.read_log(log(tmp_path, text))
         assert len(read) == 0 and list(read.columns) == PUBLISHED.split()
 
 
@@ -58,8 +58,8 @@ def test_radii_come_back_exactly(tmp_path):
     path = log(tmp_path, OURS)
     radii = (0.1 + 0.2, 1 / 3, 5e-324, 0.9528599999999999)
     for idx, radius in enumerate(radii):
-        records.append_row(path, (idx, 3, 3, radius, 1, "0:00:01", 990, 1000, 100, 0.001))
-    assert tuple(records.read_log(path).radius) == radii
+        logs.append_row(path, (idx, 3, 3, radius, 1, "0:00:01", 990, 1000, 100, 0.001))
+    assert tuple(logs.read_log(path).radius) == radii
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_radii_come_back_exactly(tmp_path):
 )
 def test_a_bad_row_is_refused_with_its_line(tmp_path, row, match):
     with pytest.raises(InputError, match=match) as caught:
-        records.read_log(log(tmp_path, published(*GOOD, row, *(() if row else (GOOD[0],)))))
+        logs.read_log(log(tmp_path, published(*GOOD, row, *(() if row else (GOOD[0],)))))
     assert str(caught.value).startswith(str(tmp_path)) and "\n" not in str(caught.value)
 
 
@@ -107,7 +107,7 @@ def test_a_bad_row_is_refused_with_its_line(tmp_path, row, match):
 )
 def test_impossible_counts_are_refused(tmp_path, tail):
     with pytest.raises(InputError, match="line 2"):
-        records.read_log(log(tmp_path, OURS + f"0\t3\t3\t0.25\t1\t0:00:01\t{tail}\n"))
+        logs.read_log(log(tmp_path, OURS + f"0\t3\t3\t0.25\t1\t0:00:01\t{tail}\n"))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_impossible_counts_are_refused(tmp_path, tail):
 )
 def test_a_foreign_file_is_refused(tmp_path, content):
     with pytest.raises(InputError, match="certify.tsv: got"):
-        records.read_log(log(tmp_path, content))
+        logs.read_log(log(tmp_path, content))
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_a_foreign_file_is_refused(tmp_path, content):
 )
 def test_a_first_line_that_is_no_header_is_refused_by_what_it_is(tmp_path, first, match):
     with pytest.raises(InputError, match=match):
-        records.read_log(log(tmp_path, "\n".join((first, *published(*GOOD).split("\n")[1:]))))
+        logs.read_log(log(tmp_path, "\n".join((first, *published(*GOOD).split("\n")[1:]))))
 
 
 def rewritten(change) -> str:
@@ -181,15 +181,15 @@ AS_PEOPLE_HAVE_THEM = {
 
 @pytest.mark.parametrize("name", AS_PEOPLE_HAVE_THEM)
 def test_a_log_is_read_as_people_have_it(tmp_path, name):
-    plain = records.read_log(log(tmp_path, published(*GOOD))).drop(columns="time")
+    plain = logs.read_log(log(tmp_path, published(*GOOD))).drop(columns="time")
     path = log(tmp_path, AS_PEOPLE_HAVE_THEM[name])
-    assert records.read_log(path)[list(plain.columns)].equals(plain) and records.is_log(path)
+    assert logs.read_log(path)[list(plain.columns)].equals(plain) and logs.is_log(path)
 
 
 def test_lines_are_counted_in_the_file_whatever_their_ends(tmp_path):
     for end in ("\n", "\r\n", "\r"):
         with pytest.raises(InputError, match="radius = nan in line 5,"):
-            records.read_log(log(tmp_path, published(*GOOD, "60 3 3 nan 1 0:00:14").replace("\n", end)))
+            logs.read_log(log(tmp_path, published(*GOOD, "60 3 3 nan 1 0:00:14").replace("\n", end)))
 
 
 @pytest.mark.parametrize(
@@ -208,9 +208,9 @@ def test_lines_are_counted_in_the_file_whatever_their_ends(tmp_path):
 )
 def test_a_file_that_is_like_a_log_is_known_as_such(tmp_path, text):
     path = log(tmp_path, text)
-    assert records.looks_like_log(path) and not records.is_log(path)
+    assert logs.looks_like_log(path) and not logs.is_log(path)
     with pytest.raises(InputError):
-        records.read_log(path)
+        logs.read_log(path)
 
 
 @pytest.mark.parametrize(
@@ -226,33 +226,33 @@ def test_a_file_that_is_like_a_log_is_known_as_such(tmp_path, text):
     ],
 )
 def test_another_file_is_not_like_a_log(tmp_path, content):
-    assert not records.looks_like_log(log(tmp_path, content))
+    assert not logs.looks_like_log(log(tmp_path, content))
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     for path in (tmp_path / "absent", tmp_path):
         with pytest.raises(InputError, match="expected a log"):
-            records.read_log(path)
+            logs.read_log(path)
 
 
 def test_is_log_looks_at_the_first_columns(tmp_path):
-    assert records.is_log(log(tmp_path, PUBLISHED)) and records.is_log(log(tmp_path, OURS))
-    assert not records.is_log(log(tmp_path, "idx\tlabel\n")) and not records.is_log(tmp_path / "absent")
+    assert logs.is_log(log(tmp_path, PUBLISHED)) and logs.is_log(log(tmp_path, OURS))
+    assert not logs.is_log(log(tmp_path, "idx\tlabel\n")) and not logs.is_log(tmp_path / "absent")
 
 
 @pytest.mark.parametrize("torn", ["3\t7\t7", "3", "3\t7\t7\t0.25\t1\t0:00:01"])
 def test_a_torn_row_is_cut_off_and_nothing_else(tmp_path, torn):
     whole = published(*GOOD)
     path = log(tmp_path, whole + torn)
-    records.drop_torn_row(path)
+    logs.drop_torn_row(path)
     assert path.read_text() == whole
-    records.drop_torn_row(path)
+    logs.drop_torn_row(path)
     assert path.read_text() == whole
 
 
 def test_a_torn_header_leaves_an_empty_file(tmp_path):
     path = log(tmp_path, "idx\tlab")
-    records.drop_torn_row(path)
+    logs.drop_torn_row(path)
     assert path.read_text() == ""
 
 
@@ -268,10 +268,10 @@ def test_a_torn_header_leaves_an_empty_file(tmp_path):
     ],
 )
 def test_a_log_in_a_form_that_we_do_not_write_is_read_but_not_resumed(tmp_path, change):
-    columns = records.CERTIFY_COLUMNS + records.COUNT_COLUMNS
+    columns = logs.CERTIFY_COLUMNS + logs.COUNT_COLUMNS
     row = "0\t3\t3\t0.25\t1\t0:00:01\t990\t1000\t100\t0.001\n"
     path = log(tmp_path, OURS + row)
-    records.write_json(records.settings_path(path), {"weights": "abc"})
+    files.write_json(logs.settings_path(path), {"weights": "abc"})
     done, claim = open_log(path, columns, {"weights": "abc"}, resume=True)
     claim.release()
     assert done == {0}

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from rslab import attacks
 from rslab.config import METHODS, TrainConfig
-from rslab.losses import LOSSES, Step
-from rslab.models import build_model
+from rslab.networks.models import build_model
+from rslab.training.losses import LOSSES, Step
 
 SIGMA, EPSILON = 0.25, 0.2
 

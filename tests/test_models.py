@@ -6,7 +6,8 @@ from helpers import normal, uniform
 from torch import nn
 
 from rslab.errors import InputError
-from rslab.models import STATISTICS, build_model, count_parameters, fold_batchnorm
+from rslab.networks.inference import fold_batchnorm
+from rslab.networks.models import STATISTICS, build_model, count_parameters
 
 SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 

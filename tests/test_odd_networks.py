@@ -14,13 +14,16 @@ from helpers import Always, normal, uniform
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from rslab.data import LabeledImages
-from rslab.devices import has_bfloat16
+from rslab.data.datasets import LabeledImages
 from rslab.errors import InputError, WorkError
-from rslab.inference import InferenceNetwork, InPrecision, difference, logits_of
-from rslab.models import ARCHITECTURES, STATISTICS, Normalize, build_model, fold_in_place
-from rslab.runs import AttackSettings, CertifySettings, attack_dataset, certify_dataset
-from rslab.smoothing import SmoothedClassifier
+from rslab.evaluate.attack import attack_dataset
+from rslab.evaluate.certify import certify_dataset
+from rslab.evaluate.settings import AttackSettings, CertifySettings
+from rslab.machine.devices import has_bfloat16
+from rslab.networks.inference import InferenceNetwork, InPrecision, fold_in_place
+from rslab.networks.models import ARCHITECTURES, STATISTICS, Normalize, build_model
+from rslab.smoothing.classifier import SmoothedClassifier
+from rslab.smoothing.function import difference, logits_of
 
 K, SHAPE = 5, (1, 6, 6)
 

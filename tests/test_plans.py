@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from rslab import plans, records
 from rslab.config import TrainConfig
 from rslab.errors import InputError
-from rslab.plans import PLANS, carry_out, read_plan, stages
+from rslab.experiments import plans
+from rslab.experiments.plans import PLANS, carry_out, read_plan, stages
+from rslab.store import logs, run_folder
 
 SMALL = """
 # two small models
@@ -76,7 +77,7 @@ def test_a_plan_that_is_not_there_is_refused(tmp_path):
 
 
 def without_time(folder) -> list:
-    return records.read_log(folder / "certify.tsv").drop(columns="time").to_numpy().tolist()
+    return logs.read_log(folder / "certify.tsv").drop(columns="time").to_numpy().tolist()
 
 
 def test_a_plan_is_carried_out_stopped_and_resumed_to_the_same_logs(tmp_path, monkeypatch):
@@ -133,7 +134,7 @@ def test_a_log_without_a_row_is_begun_anew_by_another_plan(tmp_path, left):
     log = tmp_path / "out" / "a" / "certify.tsv"
     log.write_bytes(log.read_bytes()[:left] if left < 50 else log.read_bytes().splitlines(keepends=True)[0])
     assert carry_out(read_plan(plan_of(tmp_path, text + "11")), tmp_path / "out")
-    assert records.read_log(log).n.tolist() == [11]
+    assert logs.read_log(log).n.tolist() == [11]
 
 
 @pytest.mark.parametrize("took", ["15.4", "", "1 day, 0:00:02", "soon"])
@@ -172,7 +173,7 @@ def test_a_run_may_start_from_an_earlier_one_and_without_noise_nothing_is_certif
     ]
     assert carry_out(plan, out)
     assert not (out / "teacher" / "certify.tsv").exists()
-    config, _ = records.read_run(out / "student")
+    config, _ = run_folder.read_run(out / "student")
     assert config.pretrained == config.pseudo_labels == str(out / "teacher")
     assert carry_out(plan, out)
 

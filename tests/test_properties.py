@@ -9,12 +9,12 @@ from helpers import normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rslab import bounds
 from rslab.attacks import ddn, fgsm, margin, pgd
-from rslab.randomness import generator_for
-from rslab.sampling import SLACK, STEPS, whole_steps
-from rslab.sequential import SequentialPlan, simulate
-from rslab.smoothing import ABSTAIN, SmoothedClassifier
+from rslab.machine.randomness import generator_for
+from rslab.smoothing import bounds
+from rslab.smoothing.classifier import ABSTAIN, SmoothedClassifier
+from rslab.smoothing.sampling import SLACK, STEPS, whole_steps
+from rslab.smoothing.sequential import SequentialPlan, simulate
 
 fewer = settings(max_examples=2 * settings().max_examples // 5)  # of what takes longer
 probabilities = st.floats(0, 1)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rslab.errors import InputError
-from rslab.randomness import PURPOSES, generator_for
+from rslab.machine.randomness import PURPOSES, generator_for
 
 
 def first_numbers(*arguments) -> tuple:

@@ -17,10 +17,10 @@ import torch
 from helpers import normal, uniform
 from torch import nn
 
-from rslab import records
 from rslab.config import TrainConfig
 from rslab.errors import InputError, WorkError
-from rslab.models import build_model
+from rslab.networks.models import build_model
+from rslab.store import checkpoints, files, logs, run_folder
 
 # -- the published networks, as the literature's code builds them --------------------------
 
@@ -121,18 +121,18 @@ IMAGES = uniform(3, 3, 32, 32, seed=1)
 def test_a_published_checkpoint_gives_the_same_logits(tmp_path, layer, name, prefix):
     theirs = published(20, layer)
     path = save_checkpoint(tmp_path / "checkpoint.pth.tar", theirs, "cifar_resnet20", prefix)
-    ours, dataset = records.import_checkpoint(path, normalization=name)
+    ours, dataset = checkpoints.import_checkpoint(path, normalization=name)
     assert dataset == "cifar10" and not ours.training
     with torch.no_grad():
         assert torch.allclose(ours(IMAGES), theirs(IMAGES), atol=1e-4)
-        other = records.import_checkpoint(path, normalization="center" if name == "standard" else "standard")[0]
+        other = checkpoints.import_checkpoint(path, normalization="center" if name == "standard" else "standard")[0]
         assert not torch.allclose(other(IMAGES), theirs(IMAGES), atol=1e-2)
 
 
 def test_a_published_resnet110_gives_the_same_logits(tmp_path):
     theirs = published(110, NormalizeLayer())
     path = save_checkpoint(tmp_path / "checkpoint.pth.tar", theirs, "cifar_resnet110")
-    ours, _ = records.import_checkpoint(path)
+    ours, _ = checkpoints.import_checkpoint(path)
     with torch.no_grad():
         expected = theirs(IMAGES)
         assert torch.allclose(ours(IMAGES), expected, atol=1e-3 * float(expected.abs().max()))
@@ -144,7 +144,7 @@ def test_a_published_resnet50_gives_the_same_logits(tmp_path):
     theirs = resnet50(weights=None).eval()
     states = {f"1.module.{name}": tensor for name, tensor in theirs.state_dict().items()}
     torch.save({"arch": "resnet50", "state_dict": states}, tmp_path / "checkpoint.pth.tar")
-    ours, dataset = records.import_checkpoint(tmp_path / "checkpoint.pth.tar")
+    ours, dataset = checkpoints.import_checkpoint(tmp_path / "checkpoint.pth.tar")
     assert dataset == "imagenet"
     x = uniform(1, 3, 64, 64)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -158,7 +158,7 @@ def test_a_checkpoint_may_hold_its_normalisation_and_lack_the_batch_counters(tmp
     states = {n: t for n, t in theirs.state_dict().items() if not n.endswith("num_batches_tracked")}
     means = {"0.means": torch.tensor([0.4914, 0.4822, 0.4465])}
     torch.save({"arch": "cifar_resnet20", "state_dict": states | means}, tmp_path / "old")
-    ours, _ = records.import_checkpoint(tmp_path / "old")
+    ours, _ = checkpoints.import_checkpoint(tmp_path / "old")
     with torch.no_grad():
         assert torch.allclose(ours(IMAGES), theirs(IMAGES), atol=1e-4)
 
@@ -177,15 +177,15 @@ def test_a_first_layer_that_is_not_ours_is_another_network(tmp_path, name, value
     torch.save({"arch": "cifar_resnet20", "state_dict": states}, tmp_path / "file")
     for normalization in ("standard", "center"):
         with pytest.raises(InputError, match="in the first layer, expected none, or .* another network than ours"):
-            records.import_checkpoint(tmp_path / "file", normalization=normalization)
+            checkpoints.import_checkpoint(tmp_path / "file", normalization=normalization)
 
 
 def test_deviations_in_the_first_layer_say_which_normalisation_it_is(tmp_path):
     states = published(20, NormalizeLayer()).state_dict() | {"0.sds": torch.tensor([0.2023, 0.1994, 0.2010])}
     torch.save({"arch": "cifar_resnet20", "state_dict": states}, tmp_path / "file")
-    assert records.import_checkpoint(tmp_path / "file", normalization="standard")
+    assert checkpoints.import_checkpoint(tmp_path / "file", normalization="standard")
     with pytest.raises(InputError, match="normalization 'center'"):
-        records.import_checkpoint(tmp_path / "file", normalization="center")
+        checkpoints.import_checkpoint(tmp_path / "file", normalization="center")
 
 
 class Payload:
@@ -215,7 +215,7 @@ def test_a_checkpoint_with_a_payload_is_refused_and_does_not_run(tmp_path, write
     else:
         path.write_bytes(pickle.dumps(content))
     with pytest.raises(InputError, match="contains posix.system, which is not loaded|broken or would run code"):
-        records.import_checkpoint(path)
+        checkpoints.import_checkpoint(path)
     assert not (tmp_path / "ran").exists()
 
 
@@ -228,7 +228,7 @@ def test_truncated_foreign_and_wrong_checkpoints_are_refused_in_a_sentence(tmp_p
         path = tmp_path / "bad"
         path.write_bytes(what) if isinstance(what, bytes) else torch.save(what, path)
         with pytest.raises(InputError, match=match) as caught:
-            records.import_checkpoint(path)
+            checkpoints.import_checkpoint(path)
         assert "\n" not in str(caught.value)
 
     refused(good.read_bytes()[:5000], "bad: got")
@@ -250,7 +250,7 @@ def test_truncated_foreign_and_wrong_checkpoints_are_refused_in_a_sentence(tmp_p
     for odd in (torch.zeros(10).to_sparse(), torch.zeros(10, dtype=torch.cfloat), torch.zeros(10, dtype=torch.long)):
         refused(content | {"state_dict": states | {bias: odd}}, "expected (plain numbers|a checkpoint)")
     with pytest.raises(InputError, match="absent"):
-        records.import_checkpoint(tmp_path / "absent")
+        checkpoints.import_checkpoint(tmp_path / "absent")
 
 
 def bare(theirs) -> dict[str, torch.Tensor]:
@@ -282,7 +282,7 @@ def test_harmless_values_beside_the_weights_are_passed_over(tmp_path, name):
     theirs = published(20, NormalizeLayer())
     torch.save({"arch": "cifar_resnet20", "state_dict": theirs.state_dict(), **BESIDE[name]}, tmp_path / "file")
     with torch.no_grad():
-        assert torch.allclose(records.import_checkpoint(tmp_path / "file")[0](IMAGES), theirs(IMAGES), atol=1e-4)
+        assert torch.allclose(checkpoints.import_checkpoint(tmp_path / "file")[0](IMAGES), theirs(IMAGES), atol=1e-4)
 
 
 WAYS = {
@@ -309,7 +309,7 @@ WAYS = {
 def test_weights_that_fit_are_taken_however_they_were_saved(tmp_path, name):
     theirs = published(20, NormalizeLayer())
     torch.save(WAYS[name](bare(theirs)), tmp_path / "file")
-    ours, dataset = records.import_checkpoint(tmp_path / "file")
+    ours, dataset = checkpoints.import_checkpoint(tmp_path / "file")
     with torch.no_grad():
         assert dataset == "cifar10" and torch.allclose(ours(IMAGES), theirs(IMAGES), atol=1e-2, rtol=1e-2)
 
@@ -322,19 +322,19 @@ def test_the_network_is_known_by_its_tensors(tmp_path):
     ):
         states = build_model(arch, dataset, classes)[1].state_dict()
         torch.save(states, tmp_path / "file")
-        ours, found = records.import_checkpoint(tmp_path / "file")
+        ours, found = checkpoints.import_checkpoint(tmp_path / "file")
         assert found == dataset and all(torch.equal(ours.state_dict()[f"1.{n}"], t) for n, t in states.items())
 
 
 def test_a_safetensors_file_that_fits_is_taken(tmp_path):
     theirs = published(20, NormalizeLayer())
-    records.save_weights(tmp_path / "model.safetensors", bare(theirs))
+    files.save_weights(tmp_path / "model.safetensors", bare(theirs))
     with torch.no_grad():
-        ours = records.import_checkpoint(tmp_path / "model.safetensors")[0]
+        ours = checkpoints.import_checkpoint(tmp_path / "model.safetensors")[0]
         assert torch.allclose(ours(IMAGES), theirs(IMAGES), atol=1e-4)
     (tmp_path / "half").write_bytes((tmp_path / "model.safetensors").read_bytes()[:1000])
     with pytest.raises(InputError, match="no readable safetensors"):
-        records.import_checkpoint(tmp_path / "half")
+        checkpoints.import_checkpoint(tmp_path / "half")
 
 
 def test_a_file_that_is_no_checkpoint_is_called_what_it_is(tmp_path):
@@ -363,13 +363,13 @@ def test_a_file_that_is_no_checkpoint_is_called_what_it_is(tmp_path):
     for content, match in cases:
         path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
         with pytest.raises(InputError, match=match) as caught:
-            records.import_checkpoint(path)
+            checkpoints.import_checkpoint(path)
         assert "\n" not in str(caught.value) and str(caught.value).startswith(f"{path}: got ")
     for inside, match in (("constants.pkl", "a TorchScript archive"), ("weights.pt", "torch.save did not write")):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr(f"model/{inside}", b"")
         with pytest.raises(InputError, match=match):
-            records.import_checkpoint(path)
+            checkpoints.import_checkpoint(path)
 
 
 # -- whole files -------------------------------------------------------------------------
@@ -377,15 +377,15 @@ def test_a_file_that_is_no_checkpoint_is_called_what_it_is(tmp_path):
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     path = tmp_path / "config.json"
-    records.write_json(path, {"a": 1})
+    files.write_json(path, {"a": 1})
 
     def half(file):
         file.write_text('{"a": ')
         raise OSError(28, "No space left on device")
 
     with pytest.raises(WorkError, match="config.json: could not be written .*No space left"):
-        records.write_whole(path, half)
-    assert records.read_json(path) == {"a": 1}
+        files.write_whole(path, half)
+    assert files.read_json(path) == {"a": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["config.json"]
 
 
@@ -397,23 +397,23 @@ def test_nobody_sees_half_a_file(tmp_path):
         assert not path.exists()
         file.write_bytes(b"whole")
 
-    records.write_whole(path, write)
+    files.write_whole(path, write)
     assert path.read_bytes() == b"whole"
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(WorkError, match="could not be written"):
-        records.write_json(tmp_path / "file" / "config.json", {})
+        files.write_json(tmp_path / "file" / "config.json", {})
     with pytest.raises(WorkError, match="could not be written"):
-        records.append_row(tmp_path, (1, 2))
+        logs.append_row(tmp_path, (1, 2))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "3", "\x00", "[" * 100_000])
 def test_json_that_is_no_object_is_refused(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(InputError, match="config.json: got"):
-        records.read_json(tmp_path / "config.json")
+        files.read_json(tmp_path / "config.json")
 
 
 # -- weights and runs --------------------------------------------------------------------
@@ -421,18 +421,18 @@ def test_json_that_is_no_object_is_refused(tmp_path, text):
 
 def test_weights_come_back_bit_for_bit_and_others_are_refused(tmp_path):
     model, path = build_model("cnn", "digits", 10), tmp_path / "weights.safetensors"
-    records.save_weights(path, model.state_dict())
-    again = records.load_weights(path, build_model("cnn", "digits", 10))
+    files.save_weights(path, model.state_dict())
+    again = files.load_weights(path, build_model("cnn", "digits", 10))
     assert not again.training
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
     with pytest.raises(InputError, match="of shape .*expected"):
-        records.load_weights(path, build_model("cnn", "digits", 7))
+        files.load_weights(path, build_model("cnn", "digits", 7))
     with pytest.raises(InputError, match="tensor"):
-        records.load_weights(path, build_model("resnet20", "digits", 10))
+        files.load_weights(path, build_model("resnet20", "digits", 10))
     for content in (b"", path.read_bytes()[:1000], pickle.dumps({"a": 1})):
         path.write_bytes(content)
         with pytest.raises(InputError, match="no readable safetensors"):
-            records.load_weights(path, build_model("cnn", "digits", 10))
+            files.load_weights(path, build_model("cnn", "digits", 10))
 
 
 def changed_run(folder, change):
@@ -458,24 +458,24 @@ def changed_run(folder, change):
     ],
 )
 def test_a_changed_configuration_is_refused(tmp_path, digits, change, match):
-    values = records.describe_run(TrainConfig(), digits)
+    values = run_folder.describe_run(TrainConfig(), digits)
     (tmp_path / "config.json").write_text(json.dumps(values))
     (tmp_path / "weights.safetensors").touch()
     changed_run(tmp_path, change)
     with pytest.raises(InputError, match=match):
-        records.load_run(tmp_path)
+        run_folder.load_run(tmp_path)
 
 
 def test_a_folder_that_is_no_run_and_a_run_without_weights_are_refused(tmp_path, digits):
     with pytest.raises(InputError, match="expected a run folder"):
-        records.load_run(tmp_path)
-    records.write_json(tmp_path / "config.json", records.describe_run(TrainConfig(), digits))
-    assert records.read_run(tmp_path) == (TrainConfig(), 10)
+        run_folder.load_run(tmp_path)
+    files.write_json(tmp_path / "config.json", run_folder.describe_run(TrainConfig(), digits))
+    assert run_folder.read_run(tmp_path) == (TrainConfig(), 10)
     with pytest.raises(InputError, match="no weights.safetensors.*--resume"):
-        records.load_run(tmp_path)
+        run_folder.load_run(tmp_path)
 
 
 def test_floats_are_written_so_that_they_come_back_exactly():
     values = (0.1 + 0.2, 1 / 3, 5e-324, 0.95286, np.float64(2) / 3)
-    row = records.log_row(values)
+    row = logs.log_row(values)
     assert row.endswith("\n") and tuple(map(float, row.split("\t"))) == values

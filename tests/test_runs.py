@@ -7,15 +7,19 @@ import torch
 from helpers import Always, subset
 from torch import nn
 
-from rslab import attacks, bounds, records
-from rslab.data import LabeledImages
+from rslab import attacks
+from rslab.data.datasets import LabeledImages
 from rslab.errors import InputError, WorkError
-from rslab.inference import InferenceNetwork
-from rslab.models import STATISTICS, Normalize, build_model
-from rslab.randomness import generator_for
-from rslab.runs import AttackSettings, CertifySettings, attack_batch, attack_dataset, certify_dataset, chosen_indices
-from rslab.shares import SINCE
-from rslab.smoothing import SmoothedClassifier, mean_log_probs
+from rslab.evaluate.attack import attack_batch, attack_dataset
+from rslab.evaluate.certify import certify_dataset
+from rslab.evaluate.settings import AttackSettings, CertifySettings, chosen_indices
+from rslab.machine.randomness import generator_for
+from rslab.networks.inference import InferenceNetwork
+from rslab.networks.models import STATISTICS, Normalize, build_model
+from rslab.smoothing import bounds
+from rslab.smoothing.classifier import SmoothedClassifier, mean_log_probs
+from rslab.store import files, logs
+from rslab.store.logs import SINCE
 
 SETTINGS = CertifySettings(sigma=0.25, n0=20, n=200, alpha=0.01, max=6, precision="float32")
 
@@ -41,7 +45,7 @@ def changed(settings, **options):
 def test_a_log_holds_a_row_an_image_that_its_own_counts_explain(trained, few, tmp_path):
     log = tmp_path / "certify.tsv"
     rows = list(certify_dataset(trained, few, SETTINGS, log))
-    read = records.read_log(log)
+    read = logs.read_log(log)
     assert list(read.columns) == "idx label predict radius correct time count_a n n0 alpha".split()
     assert len(rows) == 6 and read.idx.tolist() == [0, 1, 2, 3, 4, 5]
     assert read.label.tolist() == few.labels[:6].tolist()
@@ -59,7 +63,7 @@ def test_a_log_holds_a_row_an_image_that_its_own_counts_explain(trained, few, tm
 def test_each_row_is_the_certificate_by_the_images_own_generator(trained, few, tmp_path):
     list(certify_dataset(trained, few, changed(SETTINGS, seed=4), tmp_path / "a.tsv"))
     smoothed = SmoothedClassifier(InferenceNetwork(trained), 10, 0.25)
-    for row in records.read_log(tmp_path / "a.tsv").itertuples():
+    for row in logs.read_log(tmp_path / "a.tsv").itertuples():
         expected = smoothed.certify(few.images[row.idx], 20, 200, 0.01, generator=generator_for("certify", 4, row.idx))
         assert (row.predict, row.radius) == (expected.prediction, expected.radius)
         assert row.count_a == expected.counts[expected.selected]
@@ -156,7 +160,7 @@ def test_settings_replace_nothing_that_is_not_theirs(trained, few, tmp_path, nam
         (tmp_path / there).write_text('{"epochs": 3}')
     else:
         list(certify_dataset(trained, few, SETTINGS, tmp_path / there))
-        records.settings_path(tmp_path / there).rename(tmp_path / "a.json")  # a.txt had its settings there until 0.1
+        logs.settings_path(tmp_path / there).rename(tmp_path / "a.json")  # a.txt had its settings there until 0.1
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(InputError, match="^out: got .* whose settings would replace"):
         certify_dataset(trained, few, changed(SETTINGS, sigma=0.5), tmp_path / name)
@@ -184,22 +188,22 @@ def test_a_folder_of_the_same_name_is_no_log(trained, few, tmp_path):
 def test_who_comes_second_to_a_log_leaves_its_settings_alone(trained, few, tmp_path):
     log = tmp_path / "a.tsv"
     first = certify_dataset(trained, few, SETTINGS, log)  # holds the log, has no row yet
-    settings = records.settings_path(log).read_bytes()
+    settings = logs.settings_path(log).read_bytes()
     for resume in (False, True):
         with pytest.raises(WorkError, match="another process is writing"):
             certify_dataset(trained, few, changed(SETTINGS, sigma=0.5), log, resume=resume)
-    assert records.settings_path(log).read_bytes() == settings and len(list(first)) == 6
+    assert logs.settings_path(log).read_bytes() == settings and len(list(first)) == 6
 
 
 def test_an_older_log_stays_silent_on_what_nobody_recorded(trained, few, tmp_path):
     log = tmp_path / "a.tsv"
     list(certify_dataset(trained, few, changed(SETTINGS, max=2), log))
-    settings = json.loads(records.settings_path(log).read_text())
+    settings = json.loads(logs.settings_path(log).read_text())
     older = {key: value for key, value in settings.items() if key not in SINCE}
     assert len(older) == len(settings) - 2  # normalization and slack
-    records.write_json(records.settings_path(log), older)
+    files.write_json(logs.settings_path(log), older)
     assert len(list(certify_dataset(trained, few, SETTINGS, log, resume=True))) == 4
-    assert json.loads(records.settings_path(log).read_text()) == older | {"max": 6}
+    assert json.loads(logs.settings_path(log).read_text()) == older | {"max": 6}
 
 
 def test_another_normalisation_layer_is_another_network(few, tmp_path):
@@ -257,7 +261,7 @@ ATTACK = AttackSettings(sigma=0.25, epsilon=0.5, steps=4, samples=4, n=100, alph
 
 def test_an_attack_log_has_the_fields_columns_and_resumes_exactly(trained, few, tmp_path):
     whole = list(attack_dataset(trained, few, changed(ATTACK, skip=3), tmp_path / "whole.tsv"))
-    read = records.read_log(tmp_path / "whole.tsv")
+    read = logs.read_log(tmp_path / "whole.tsv")
     assert list(read.columns) == "idx label predict basePredict correct time".split()
     assert read.idx.tolist() == [0, 3, 6, 9, 12] and len(whole) == 5
     assert read.label.tolist() == few.labels[[0, 3, 6, 9, 12]].tolist()
@@ -273,12 +277,10 @@ def test_an_attack_log_has_the_fields_columns_and_resumes_exactly(trained, few, 
 def test_a_strong_attack_fools_and_one_of_epsilon_zero_does_not(trained, few, tmp_path):
     list(attack_dataset(trained, few, changed(ATTACK, epsilon=0.0), tmp_path / "none.tsv"))
     list(attack_dataset(trained, few, changed(ATTACK, epsilon=2.0), tmp_path / "strong.tsv"))
-    none, strong = (records.read_log(tmp_path / f"{name}.tsv").correct.sum() for name in ("none", "strong"))
+    none, strong = (logs.read_log(tmp_path / f"{name}.tsv").correct.sum() for name in ("none", "strong"))
     assert none >= 3 and strong == 0
     with torch.no_grad():
-        assert (
-            records.read_log(tmp_path / "none.tsv").basePredict.tolist() == trained(few.images[:5]).argmax(1).tolist()
-        )
+        assert logs.read_log(tmp_path / "none.tsv").basePredict.tolist() == trained(few.images[:5]).argmax(1).tolist()
 
 
 def test_a_transfer_attack_is_crafted_on_the_source(trained, few, tmp_path):
@@ -287,7 +289,7 @@ def test_a_transfer_attack_is_crafted_on_the_source(trained, few, tmp_path):
     beside = json.loads((tmp_path / "a.json").read_text())
     assert beside["source_weights"] != beside["weights"]
     list(attack_dataset(trained, few, settings, tmp_path / "b.tsv"))
-    of_source, own = (records.read_log(tmp_path / f"{name}.tsv").correct.sum() for name in "ab")
+    of_source, own = (logs.read_log(tmp_path / f"{name}.tsv").correct.sum() for name in "ab")
     assert of_source > own + 5
     with pytest.raises(InputError, match="^source_weights: got None"):
         attack_dataset(trained, few, settings, tmp_path / "a.tsv", resume=True)
@@ -373,7 +375,7 @@ def test_certification_and_attack_run_on_cuda_and_the_log_says_so(trained, few, 
     list(certify_dataset(trained, few, SETTINGS, tmp_path / "gpu.tsv", device="cuda"))
     assert json.loads((tmp_path / "gpu.json").read_text())["device"] == "cuda"
     list(attack_dataset(trained, few, ATTACK, tmp_path / "attack.tsv", device="cuda"))
-    assert len(records.read_log(tmp_path / "gpu.tsv")) == 6 and len(records.read_log(tmp_path / "attack.tsv")) == 5
+    assert len(logs.read_log(tmp_path / "gpu.tsv")) == 6 and len(logs.read_log(tmp_path / "attack.tsv")) == 5
     with pytest.raises(InputError, match="^device: got 'cpu', expected 'cuda'"):
         certify_dataset(trained.cpu(), few, SETTINGS, tmp_path / "gpu.tsv", resume=True)
 

@@ -10,15 +10,27 @@ import torch
 from helpers import normal, subset, uniform
 from scipy.stats import chisquare, norm
 
-from rslab import bounds, records, runs
-from rslab.data import load_dataset
+from rslab.data.datasets import load_dataset
 from rslab.errors import InputError
-from rslab.figures.lecture08 import LowBits
-from rslab.randomness import generator_for
-from rslab.sampling import LARGEST_IMAGE, SLACK, STEPS, AliasTable, noisy_copies, on_grid, rounded_gaussian, whole_steps
-from rslab.sequential import SequentialPlan
-from rslab.smoothing import ABSTAIN, SmoothedClassifier
-from rslab.theory import Halfspace
+from rslab.evaluate import attack, certify
+from rslab.evaluate.settings import AttackSettings, CertifySettings
+from rslab.lectures.lecture08.figures import LowBits
+from rslab.machine.randomness import generator_for
+from rslab.smoothing import bounds
+from rslab.smoothing.classifier import ABSTAIN, SmoothedClassifier
+from rslab.smoothing.closed_forms import Halfspace
+from rslab.smoothing.sampling import (
+    LARGEST_IMAGE,
+    SLACK,
+    STEPS,
+    AliasTable,
+    noisy_copies,
+    on_grid,
+    rounded_gaussian,
+    whole_steps,
+)
+from rslab.smoothing.sequential import SequentialPlan
+from rslab.store import files, logs
 
 ALPHA = 0.001
 S = SLACK["grid"]
@@ -212,38 +224,36 @@ def test_a_halfspace_is_certified_as_with_real_noise(distance):
 
 
 def certified(model, data, log, resume=False, **options):
-    settings = runs.CertifySettings(sigma=0.25, n0=10, n=500, **options)
-    return list(runs.certify_dataset(model, data, settings, log, resume=resume))
+    settings = CertifySettings(sigma=0.25, n0=10, n=500, **options)
+    return list(certify.certify_dataset(model, data, settings, log, resume=resume))
 
 
 def test_the_settings_beside_the_log_name_the_sampler_and_it_is_not_mixed(trained, digits_test, tmp_path):
     few, log = subset(digits_test, 4), tmp_path / "log.tsv"
     certified(trained, few, log, sampler="grid", max=2)
-    assert records.read_json(log.with_suffix(".json"))["sampler"] == "grid"
+    assert files.read_json(log.with_suffix(".json"))["sampler"] == "grid"
     with pytest.raises(InputError, match="^sampler: got 'float', expected 'grid'"):
         certified(trained, few, log, resume=True)
     assert len(certified(trained, few, log, resume=True, sampler="grid")) == 2
     certified(trained, few, tmp_path / "whole.tsv", sampler="grid")
-    assert (
-        records.read_log(log).drop(columns="time").equals(records.read_log(tmp_path / "whole.tsv").drop(columns="time"))
-    )
+    assert logs.read_log(log).drop(columns="time").equals(logs.read_log(tmp_path / "whole.tsv").drop(columns="time"))
 
 
 def test_a_log_from_before_samplers_goes_on_as_float(trained, digits_test, tmp_path):
     few, log = subset(digits_test, 4), tmp_path / "log.tsv"
     certified(trained, few, log, max=2)
-    settings = records.read_json(log.with_suffix(".json"))
+    settings = files.read_json(log.with_suffix(".json"))
     assert settings.pop("sampler") == "float"
-    records.write_json(log.with_suffix(".json"), settings)
+    files.write_json(log.with_suffix(".json"), settings)
     with pytest.raises(InputError, match="^sampler: got 'grid', expected 'float'"):
         certified(trained, few, log, resume=True, sampler="grid")
     assert len(certified(trained, few, log, resume=True)) == 2
 
 
 def test_an_attack_is_judged_on_the_grid(trained, digits_test, tmp_path):
-    settings = runs.AttackSettings(sigma=0.25, epsilon=0.5, steps=3, samples=2, n=200, sampler="grid")
-    rows = list(runs.attack_dataset(trained, subset(digits_test, 3), settings, tmp_path / "attack.tsv"))
-    assert len(rows) == 3 and records.read_json(tmp_path / "attack.json")["sampler"] == "grid"
+    settings = AttackSettings(sigma=0.25, epsilon=0.5, steps=3, samples=2, n=200, sampler="grid")
+    rows = list(attack.attack_dataset(trained, subset(digits_test, 3), settings, tmp_path / "attack.tsv"))
+    assert len(rows) == 3 and files.read_json(tmp_path / "attack.json")["sampler"] == "grid"
 
 
 # -- bad input ---------------------------------------------------------------------------------
@@ -269,9 +279,9 @@ def test_other_mistakes_are_refused_by_name():
     with pytest.raises(InputError, match="^sampler: got 'gird', expected one of float, grid"):
         SmoothedClassifier(Recorder(), 3, 0.25, sampler="gird")
     with pytest.raises(InputError, match="^sampler: got 'gird'"):
-        runs.CertifySettings(sigma=0.25, sampler="gird")
+        CertifySettings(sigma=0.25, sampler="gird")
     with pytest.raises(InputError, match="^sampler: got 'grid' with σ = 0"):
-        runs.AttackSettings(sigma=0.0, objective="base", sampler="grid")
+        AttackSettings(sigma=0.0, objective="base", sampler="grid")
     with pytest.raises(InputError, match="^image: got 262145 numbers, expected at most 262144"):
         noisy_copies("grid", torch.zeros(1, 1, 2**18 + 1), 0.25)
     with pytest.raises(InputError, match="^slack"):

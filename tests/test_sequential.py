@@ -10,14 +10,18 @@ import torch
 from helpers import normal, uniform
 from scipy.stats import binomtest, norm
 
-from rslab import benchmarks, bounds, runs
-from rslab.data import LabeledImages
+from rslab.data.datasets import LabeledImages
 from rslab.errors import InputError
-from rslab.records import read_json, read_log
-from rslab.sequential import SequentialPlan, SequentialTest, boundary, floor_votes, hopeless, looks, simulate
-from rslab.smoothing import ABSTAIN, SmoothedClassifier
-from rslab.tables import RADII
-from rslab.theory import Halfspace
+from rslab.evaluate import certify
+from rslab.evaluate.settings import CertifySettings
+from rslab.report import published
+from rslab.smoothing import bounds, sequential
+from rslab.smoothing.bounds import RADII
+from rslab.smoothing.classifier import ABSTAIN, SmoothedClassifier
+from rslab.smoothing.closed_forms import Halfspace
+from rslab.smoothing.sequential import SequentialPlan, SequentialTest, boundary, floor_votes, hopeless, looks, simulate
+from rslab.store.files import read_json
+from rslab.store.logs import read_log
 
 ALPHA = 0.001
 
@@ -277,14 +281,14 @@ def images():
 def test_the_log_states_the_votes_taken_and_resumes_to_the_same_rows(tmp_path, images, radii):
     halfspace, _ = halfspace_at(0.4)
     model = Named(halfspace)
-    settings = runs.CertifySettings(sigma=0.5, n0=20, n=2000, bound="sequential", radii=radii)
-    for _ in runs.certify_dataset(model, images, settings, tmp_path / "whole.tsv"):
+    settings = CertifySettings(sigma=0.5, n0=20, n=2000, bound="sequential", radii=radii)
+    for _ in certify.certify_dataset(model, images, settings, tmp_path / "whole.tsv"):
         pass
-    rows = runs.certify_dataset(model, images, settings, tmp_path / "parts.tsv")
+    rows = certify.certify_dataset(model, images, settings, tmp_path / "parts.tsv")
     for _ in range(3):
         next(rows)
     rows.close()
-    for _ in runs.certify_dataset(model, images, settings, tmp_path / "parts.tsv", resume=True):
+    for _ in certify.certify_dataset(model, images, settings, tmp_path / "parts.tsv", resume=True):
         pass
     whole, parts = (read_log(tmp_path / name).drop(columns="time") for name in ("whole.tsv", "parts.tsv"))
     assert whole.equals(parts) and len(whole) == 8
@@ -297,12 +301,12 @@ def test_the_log_states_the_votes_taken_and_resumes_to_the_same_rows(tmp_path, i
 
 def test_radii_without_the_sequential_bound_are_refused():
     with pytest.raises(InputError, match="radii"):
-        runs.CertifySettings(sigma=0.5, radii="0,0.5")
+        CertifySettings(sigma=0.5, radii="0,0.5")
 
 
 def test_the_shipped_votes_give_the_published_accuracies():
     """Certified accuracy up to the labels: the share of images with a radius, at each of the published σ."""
-    probabilities = benchmarks.published_top_probabilities()
+    probabilities = published.published_top_probabilities()
     assert set(probabilities) == {f"{m}-{s}" for m in ("gaussian", "smoothadv") for s in ("0.12", "0.25", "0.5", "1")}
     for p_a in probabilities.values():
         assert len(p_a) == 1000 and (np.diff(p_a) >= 0).all() and 0 < p_a[0] <= 0.5 < p_a[-1] <= 1
@@ -310,8 +314,8 @@ def test_the_shipped_votes_give_the_published_accuracies():
 
 def test_fewer_votes_near_the_floor_and_hardly_a_cell_lost():
     """The goal of `rslab bench sequential`, at one σ and less than half of its repetitions."""
-    p_a = benchmarks.published_top_probabilities()["smoothadv-0.5"]
-    row = benchmarks.compare_votes(np.tile(p_a, 8), 0.5, 100_000, ALPHA, np.random.default_rng(0))
+    p_a = published.published_top_probabilities()["smoothadv-0.5"]
+    row = sequential.compare_votes(np.tile(p_a, 8), 0.5, 100_000, ALPHA, np.random.default_rng(0))
     assert row["votes"] < 100_000 / 4
     assert row["floor"] < row["votes"] < 1.5 * row["floor"]
     assert 0.997 < row["cells"] / row["cells_fixed"] <= 1.001

@@ -7,11 +7,11 @@ import pytest
 import torch
 from helpers import normal, uniform
 
-from rslab import bounds
 from rslab.errors import InputError, WorkError
-from rslab.sampling import noisy_copies
-from rslab.smoothing import ABSTAIN, SmoothedClassifier, log_mean_probs, mean_log_probs
-from rslab.theory import Halfspace, Interval
+from rslab.smoothing import bounds
+from rslab.smoothing.classifier import ABSTAIN, SmoothedClassifier, log_mean_probs, mean_log_probs
+from rslab.smoothing.closed_forms import Halfspace, Interval
+from rslab.smoothing.sampling import noisy_copies
 
 ALPHA = 0.001
 ASKED = 4  # batches by which a classifier asks, once, whether f is a function of each image by itself

@@ -15,13 +15,17 @@ from helpers import subset
 from PIL import Image
 from scipy.stats import binomtest, norm
 
-from rslab import bounds, records, runs, soundness
-from rslab.data import load_dataset
+from rslab.data.datasets import load_dataset
 from rslab.errors import InputError, WorkError
-from rslab.figures.results import gap_figure
-from rslab.smoothing import SmoothedClassifier
+from rslab.evaluate import certify
+from rslab.evaluate.settings import CertifySettings
+from rslab.experiments import soundness
+from rslab.lectures.results import gap_figure
+from rslab.smoothing import bounds
+from rslab.smoothing.classifier import SmoothedClassifier
+from rslab.store import logs, run_folder
 
-GAUSSIAN = records.RESULTS / "digits" / "gaussian-0.25"
+GAUSSIAN = run_folder.RESULTS / "digits" / "gaussian-0.25"
 
 
 def small_copy(place: Path, change) -> Path:
@@ -30,9 +34,9 @@ def small_copy(place: Path, change) -> Path:
     folder.mkdir(parents=True)
     for name in ("config.json", "weights.safetensors", "certify.json"):
         shutil.copy(GAUSSIAN / name, folder)
-    log = change(records.read_log(GAUSSIAN / "certify.tsv"))
+    log = change(logs.read_log(GAUSSIAN / "certify.tsv"))
     rows = [log.columns, *log.itertuples(index=False)]
-    (folder / "certify.tsv").write_text("".join(map(records.log_row, rows)))
+    (folder / "certify.tsv").write_text("".join(map(logs.log_row, rows)))
     return folder
 
 
@@ -161,9 +165,9 @@ def test_the_shipped_attacks_broke_nothing(digits_test):
 
 
 def test_a_radius_read_back_from_a_log_is_the_one_computed(trained, digits_test, tmp_path):
-    settings = runs.CertifySettings(sigma=0.25, n0=10, n=777, alpha=0.0013)
-    rows = list(runs.certify_dataset(trained, subset(digits_test, 100), settings, tmp_path / "log.tsv"))
-    log = records.read_log(tmp_path / "log.tsv")
+    settings = CertifySettings(sigma=0.25, n0=10, n=777, alpha=0.0013)
+    rows = list(certify.certify_dataset(trained, subset(digits_test, 100), settings, tmp_path / "log.tsv"))
+    log = logs.read_log(tmp_path / "log.tsv")
     assert [row[3] for row in rows] == log.radius.tolist() and log.radius.nunique() > 20
     again = bounds.certified_radius(bounds.lower_confidence_bound(log.count_a.to_numpy(), 777, 0.0013), 0.25)
     assert (log.radius == np.where(log.predict == -1, 0.0, again)).all()
@@ -214,7 +218,7 @@ def test_no_attack_breaks_a_certificate(folder):
     """250 images of the digits; of CIFAR-10 so many as a CPU attacks in minutes."""
     few = {"images": 250} if folder.parent.name == "digits" else {"images": 4, "restarts": 1, "samples": 8, "n": 2000}
     try:
-        load_dataset(records.read_run(folder)[0].dataset, "test", download=False)
+        load_dataset(run_folder.read_run(folder)[0].dataset, "test", download=False)
     except WorkError as error:
         pytest.skip(str(error))
     rows = pd.DataFrame(soundness.attack_certificates(folder, seed=1, **few))
@@ -227,11 +231,11 @@ def test_no_attack_breaks_a_certificate(folder):
 @pytest.mark.soundness
 def test_no_attack_breaks_a_certificate_of_the_grid_sampler(tmp_path):
     folder = small_copy(tmp_path, lambda log: log.head(0))
-    model, data = records.load_run(folder)[0], load_dataset("digits", "test")
+    model, data = run_folder.load_run(folder)[0], load_dataset("digits", "test")
     for name in ("certify.tsv", "certify.json"):
         (folder / name).unlink()
-    settings = runs.CertifySettings(sigma=0.25, n=10_000, max=50, skip=10, sampler="grid")
-    for _ in runs.certify_dataset(model, data, settings, folder / "certify.tsv"):
+    settings = CertifySettings(sigma=0.25, n=10_000, max=50, skip=10, sampler="grid")
+    for _ in certify.certify_dataset(model, data, settings, folder / "certify.tsv"):
         pass
     found = soundness.summary(pd.DataFrame(soundness.attack_certificates(folder, images=50)))
     assert found["images"] >= 45 and found["flipped"] <= found["allowed"] and found["least_ratio"] > 1

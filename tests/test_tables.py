@@ -7,9 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rslab import records, tables
 from rslab.cli import main
 from rslab.errors import InputError
+from rslab.report import tables
+from rslab.smoothing import bounds
+from rslab.store.files import write_json
+from rslab.store.logs import settings_path
 
 HEADER = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n"
 
@@ -39,7 +42,7 @@ def write_attack(folder, name, epsilon, predictions, *, label=3, **settings):
     rows = [f"{i}\t{label}\t{p}\t{p}\t{int(p == label)}\t0:00:01\n" for i, p in enumerate(predictions)]
     path.write_text(HEADER.replace("radius", "basePredict") + "".join(rows))
     made = {"attack": "pgd", "norm": "l2", "steps": 4, "restarts": 1, "objective": "smoothadv", "samples": 8}
-    records.write_json(records.settings_path(path), {**made, "epsilon": epsilon, "n": 100, "alpha": 0.001, **settings})
+    write_json(settings_path(path), {**made, "epsilon": epsilon, "n": 100, "alpha": 0.001, **settings})
     return path
 
 
@@ -230,7 +233,7 @@ def test_a_radius_that_is_none_is_refused(radius):
 def test_logs_certified_under_other_radii_are_named(tmp_path):
     for name, radii in (("a", [0, 0.25]), ("b", [0, 0.5]), ("c", [0, 0.5])):
         write(tmp_path / name, [0.1])
-        records.write_json(tmp_path / f"{name}.json", {"n": 100, "n0": 10, "alpha": 0.001, "radii": radii})
+        write_json(tmp_path / f"{name}.json", {"n": 100, "n0": 10, "alpha": 0.001, "radii": radii})
     found = tables.find_logs([tmp_path])
     assert tables.made_differently(found).endswith("different radii 0 0.25 (a), 0 0.5 (b, c).")
 
@@ -392,10 +395,10 @@ def test_one_image_of_ten_thousand_shows():
 def test_an_unknown_format_and_bad_radii_are_refused():
     with pytest.raises(InputError, match="format: got 'html', expected one of text"):
         tables.format_table(TABLE, "html")
-    assert tables.parse_radii("0,0.25, 1") == (0.0, 0.25, 1.0)
+    assert bounds.parse_radii("0,0.25, 1") == (0.0, 0.25, 1.0)
     for text in ("", "a", "0,nan", "-1", "0.5,0.25", "1,1", "inf", "0;1"):
         with pytest.raises(InputError, match="^radii: got"):
-            tables.parse_radii(text)
+            bounds.parse_radii(text)
 
 
 # -- the published rows ------------------------------------------------------------------
@@ -498,7 +501,7 @@ def run(folder, name, **options):
     """A run with options and a log of five images."""
     images = options.pop("images", 5)
     write(folder / name / "certify.tsv", [0.3] * images)
-    records.write_json(folder / name / "config.json", {"train": options})
+    write_json(folder / name / "config.json", {"train": options})
 
 
 def test_runs_that_differ_in_more_than_their_seed_are_not_averaged(tmp_path):
@@ -509,7 +512,7 @@ def test_runs_that_differ_in_more_than_their_seed_are_not_averaged(tmp_path):
     write(tmp_path / "cohen-1/certify.tsv", [0.3])
     write(tmp_path / "cohen-2/certify.tsv", [0.3])
     for name, sigma in (("cohen-1", 0.25), ("cohen-2", 0.5)):
-        records.write_json(tmp_path / name / "certify.json", {"sigma": sigma})
+        write_json(tmp_path / name / "certify.json", {"sigma": sigma})
     groups, left_out = tables.seed_groups(tables.find_logs([tmp_path]))
     assert left_out == {} and groups == {
         name: [name] for name in ("cohen-1", "cohen-2", "gaussian-1", "gaussian-2")

@@ -7,9 +7,9 @@ import torch
 from helpers import normal
 from scipy.stats import ncx2, norm
 
-from rslab.bounds import certified_radius
 from rslab.errors import InputError
-from rslab.theory import Ball, Halfspace, Interval, gaussian_expectation, stein_gradient
+from rslab.smoothing.bounds import certified_radius
+from rslab.smoothing.closed_forms import Ball, Halfspace, Interval, gaussian_expectation, stein_gradient
 
 
 def flat(*values: float) -> torch.Tensor:

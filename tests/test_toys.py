@@ -9,9 +9,10 @@ import torch
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from rslab import attacks, bounds
-from rslab.smoothing import log_mean_probs, mean_log_probs
-from rslab.theory import STEP_TOY, SmoothToy, gaussian_expectation
+from rslab import attacks
+from rslab.smoothing import bounds
+from rslab.smoothing.classifier import log_mean_probs, mean_log_probs
+from rslab.smoothing.closed_forms import STEP_TOY, SmoothToy, gaussian_expectation
 
 SIGMA, EPSILON = 0.5, 0.75
 

@@ -9,11 +9,11 @@ from helpers import normal, subset, training_options, uniform
 from torch import nn
 
 from rslab.config import METHODS, TrainConfig
-from rslab.data import LabeledImages
+from rslab.data.datasets import LabeledImages
 from rslab.errors import InputError, WorkError
-from rslab.models import build_model
-from rslab.randomness import generator_for
-from rslab.training import crop_and_flip, train, train_to_end
+from rslab.machine.randomness import generator_for
+from rslab.networks.models import build_model
+from rslab.training.loop import crop_and_flip, train, train_to_end
 
 SIGMA = 0.25
 

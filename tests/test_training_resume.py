@@ -8,12 +8,14 @@ import pytest
 import torch
 from helpers import subset, training_options, uniform
 
-from rslab import records
 from rslab.config import TrainConfig
-from rslab.data import LabeledImages
+from rslab.data.datasets import LabeledImages
 from rslab.errors import InputError, WorkError
-from rslab.models import build_model
-from rslab.training import pseudo_labels, read_history, train, train_to_end
+from rslab.networks.models import build_model
+from rslab.store import files, run_folder
+from rslab.store.files import load_tensors, save_weights
+from rslab.store.run_folder import read_history
+from rslab.training.loop import pseudo_labels, train, train_to_end
 
 CONFIG = TrainConfig(method="smoothadv", epochs=4, batch_size=32, steps=2, samples=2, warmup=3, augment=True)
 
@@ -27,7 +29,7 @@ def finish(config, out, data, **options) -> dict[str, torch.Tensor]:
     """Train to the end; the weights as they stand on disk."""
     for _ in train(config, out, data=data, **options):
         pass
-    return records.load_tensors(out / "weights.safetensors")
+    return load_tensors(out / "weights.safetensors")
 
 
 def interrupt(config, out, data, epochs: int, **options) -> None:
@@ -59,7 +61,7 @@ def test_a_run_folder_holds_configuration_weights_and_a_record_an_epoch(tmp_path
     history = [json.loads(line) for line in (out / "train.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in history] == [0, 1, 2, 3]
     assert history[0].keys() >= {"loss", "accuracy", "lr", "epsilon", "seconds"}
-    model, config = records.load_run(out)
+    model, config = run_folder.load_run(out)
     assert config == CONFIG and not model.training
     in_memory = train_to_end(CONFIG, data=few)
     assert all(torch.equal(tensor, weights[name]) for name, tensor in in_memory.state_dict().items())
@@ -115,7 +117,7 @@ def test_a_run_stopped_between_its_last_state_and_its_weights_is_finished(tmp_pa
     whole = finish(CONFIG, tmp_path / "whole", few)
     interrupt(CONFIG, tmp_path / "part", few, epochs=3)
     steps = train(CONFIG, tmp_path / "part", data=few, resume=True)
-    save = records.save_weights
+    save = files.save_weights
 
     def full_disk(path, *rest):
         if path.name == "weights.safetensors":
@@ -123,7 +125,7 @@ def test_a_run_stopped_between_its_last_state_and_its_weights_is_finished(tmp_pa
         save(path, *rest)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(WorkError, match="full"):
-        patch.setattr(records, "save_weights", full_disk)
+        patch.setattr(files, "save_weights", full_disk)
         list(steps)
     assert not (tmp_path / "part" / "weights.safetensors").exists()
     again = finish(CONFIG, tmp_path / "part", few, resume=True)
@@ -206,11 +208,11 @@ def test_a_broken_state_is_refused(tmp_path, few):
     state.write_bytes(content[: len(content) // 2])
     with pytest.raises(InputError, match="resume.safetensors"):
         list(train(CONFIG, tmp_path / "run", data=few, resume=True))
-    records.save_weights(state, {"epoch": torch.tensor(0), "model.other": torch.zeros(1)})
+    save_weights(state, {"epoch": torch.tensor(0), "model.other": torch.zeros(1)})
     with pytest.raises(InputError, match="resume.safetensors: got another model's state"):
         list(train(CONFIG, tmp_path / "run", data=few, resume=True))
     state.write_bytes(content)
-    whole = records.load_tensors(state)
+    whole = load_tensors(state)
     momentum = next(name for name in whole if name.startswith("momentum"))
     for odd in (
         {"epoch": torch.tensor(-3)},
@@ -218,7 +220,7 @@ def test_a_broken_state_is_refused(tmp_path, few):
         {"epoch": torch.tensor(math.inf)},
         {momentum: torch.zeros(2, 2)},
     ):
-        records.save_weights(state, whole | odd)
+        save_weights(state, whole | odd)
         with pytest.raises(InputError, match="resume.safetensors: got another model's state"):
             list(train(CONFIG, tmp_path / "run", data=few, resume=True))
 
@@ -231,7 +233,7 @@ def test_a_loss_of_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path, few):
         list(train(config, out, data=few))
     history = read_history(out)
     assert history and all(math.isfinite(record["loss"]) for record in history)
-    state = records.load_tensors(out / "resume.safetensors")
+    state = load_tensors(out / "resume.safetensors")
     assert int(state["epoch"]) == history[-1]["epoch"]
     assert not (out / "weights.safetensors").exists()
 
@@ -242,7 +244,7 @@ def test_a_loss_of_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path, few):
 def test_a_pretrained_run_starts_from_its_weights(trained_run, digits):
     config = TrainConfig(epochs=1, lr=1e-9, pretrained=str(trained_run), batch_size=64, momentum=0.0)
     started = train_to_end(config, data=subset(digits, 64)).state_dict()
-    source = records.load_run(trained_run)[0].state_dict()
+    source = run_folder.load_run(trained_run)[0].state_dict()
     assert all(torch.allclose(started[name], source[name], atol=1e-6) for name in source if "weight" in name)
 
 
@@ -251,7 +253,7 @@ def test_a_pretrained_run_gets_a_new_head_where_the_classes_differ(trained_run, 
     data = LabeledImages("digits", digits.images[three][:64], digits.labels[three][:64], ("0", "1", "2"), "three")
     config = TrainConfig(epochs=1, lr=1e-9, pretrained=str(trained_run), batch_size=64, momentum=0.0)
     started = train_to_end(config, data=data).state_dict()
-    source = records.load_run(trained_run)[0].state_dict()
+    source = run_folder.load_run(trained_run)[0].state_dict()
     *body, weight, bias = [name for name in source if "weight" in name or "bias" in name]
     assert all(torch.allclose(started[name], source[name], atol=1e-6) for name in body)
     assert started[weight].shape == (3, 64) and started[bias].shape == (3,)
@@ -275,16 +277,16 @@ def test_a_pretrained_run_that_is_none_is_refused(tmp_path, few):
 
 def batches_of(monkeypatch, config, data) -> list[tuple]:
     """The batches (x, y) that the loss saw."""
-    from rslab import training
+    from rslab.training import loop
 
     seen = []
-    plain = training.LOSSES[config.method]
+    plain = loop.LOSSES[config.method]
 
     def counting(model, x, y, step):
         seen.append((x, y))
         return plain(model, x, y, step)
 
-    monkeypatch.setitem(training.LOSSES, config.method, counting)
+    monkeypatch.setitem(loop.LOSSES, config.method, counting)
     train_to_end(config, data=data)
     return seen
 
@@ -305,7 +307,7 @@ def test_a_hidden_pool_is_trained_on_with_pseudo_labels(monkeypatch, few, traine
     )
     ((x, y),) = batches_of(monkeypatch, config, few)
     assert len(y) == 64
-    model = records.load_run(trained_run)[0]
+    model = run_folder.load_run(trained_run)[0]
     with torch.no_grad():
         guessed = model(few.images).argmax(1)
     of_image = [image.numpy().tobytes() for image in few.images]
@@ -330,7 +332,7 @@ def test_a_pool_of_weight_zero_adds_nothing_to_the_loss(few, trained_run):
 
 
 def test_pseudo_labels_are_the_argmax_of_the_run(trained_run, few):
-    model = records.load_run(trained_run)[0]
+    model = run_folder.load_run(trained_run)[0]
     with torch.no_grad():
         assert torch.equal(pseudo_labels(str(trained_run), few.images, 10), model(few.images).argmax(1))
 
@@ -348,7 +350,7 @@ def test_pseudo_labels_beyond_the_classes_are_refused(trained_run, few):
 
 def test_a_pool_of_other_images_is_refused(monkeypatch, trained_run, few):
     pool = LabeledImages("mnist", uniform(4, 1, 28, 28), torch.zeros(4, dtype=torch.long), few.classes, "pool")
-    monkeypatch.setattr("rslab.training.load_dataset", lambda name, split: pool)
+    monkeypatch.setattr("rslab.training.loop.load_dataset", lambda name, split: pool)
     config = TrainConfig(epochs=1, unlabelled="mnist", pseudo_labels=str(trained_run))
     with pytest.raises(InputError, match=r"^unlabelled: got images of shape \(1, 28, 28\), expected \(1, 8, 8\)"):
         train_to_end(config, data=few)
@@ -372,9 +374,9 @@ def test_pseudo_labels_are_of_images_in_our_units_and_of_numbers(trained_run, fe
             pseudo_labels(str(trained_run), wrong, 10)
     broken = tmp_path / "broken"
     shutil.copytree(trained_run, broken)
-    model, _ = records.load_run(broken)
+    model, _ = run_folder.load_run(broken)
     list(model.parameters())[-1].data[3] = math.nan
-    records.save_weights(broken / "weights.safetensors", model.state_dict())
+    save_weights(broken / "weights.safetensors", model.state_dict())
     with pytest.raises(WorkError, match="^pseudo_labels: the network of .* gave NaN"):
         pseudo_labels(str(broken), few.images, 10)
 

@@ -7,11 +7,12 @@ import torch
 from helpers import subset
 from torch import nn
 
-from rslab import distributed, records
 from rslab.config import TrainConfig
-from rslab.data import load_dataset
-from rslab.models import ARCHITECTURES, small_cnn
-from rslab.training import train
+from rslab.data.datasets import load_dataset
+from rslab.machine import distributed
+from rslab.networks.models import ARCHITECTURES, small_cnn
+from rslab.store import files
+from rslab.training.loop import train
 
 
 def smooth_cnn(num_classes: int, channels: int) -> nn.Sequential:
@@ -42,7 +43,7 @@ def train_all(folder: Path, labeller: str) -> None:
         *_, last = train(TrainConfig(arch="smooth-cnn", epochs=2, batch_size=67, seed=1, **options), data=data)
         if distributed.world().first:
             tensors = {**last["model"].state_dict(), "told": torch.tensor([last["loss"], last["accuracy"]])}
-            records.save_weights(folder / name, tensors)
+            files.save_weights(folder / name, tensors)
 
 
 if __name__ == "__main__":

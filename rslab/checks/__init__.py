@@ -1,1 +1,0 @@
-"""Checks of the exercises: `answers` is shared, each lecture has a module of its own."""

@@ -1,0 +1,94 @@
+"""Notebook 00: the set-up check, and the checks of its two exercises."""
+
+import platform
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+from scipy.stats import norm
+
+from rslab.data.datasets import data_root
+from rslab.lectures.answers import Wrong, answer, close, passed
+from rslab.store.run_folder import RESULTS
+
+PACKAGES = ("rslab", "torch", "numpy", "scipy", "pandas", "matplotlib", "ipywidgets", "jupyterlab")
+FILES = {"MNIST": "MNIST/raw/t10k-images-idx3-ubyte", "CIFAR-10": "cifar-10-batches-py/test_batch"}
+
+
+def set_up() -> None:
+    """Print what is here, a line each: Python, packages, processor, data sets, shipped models.
+
+    ✓: present. –: absent and not needed for the course. ✗: missing, and what to do.
+    """
+    print(f"✓ Python {platform.python_version()}, {torch.get_num_threads()} threads for PyTorch")
+    for name in PACKAGES:
+        try:
+            print(f"✓ {name} {version(name)}")
+        except PackageNotFoundError:
+            print(f"✗ {name} is missing: run `make lab`, or `pip install -e '.[test]'` in the project's folder")
+    if torch.cuda.is_available():
+        print(f"✓ GPU: {torch.cuda.get_device_name(0)}")
+    else:
+        print("– no CUDA GPU: not needed, every cell of the course runs on a CPU")
+    print("✓ digits: embedded, 1,797 images of 8 × 8 pixels; the default everywhere")
+    for name, file in FILES.items():
+        if (data_root() / file).is_file():
+            print(f"✓ {name}: found; cells that can will show it")
+        else:
+            print(f"– {name}: not here, not needed; `rslab data --download` fetches it, RSLAB_DATA says where it lies")
+    models = sorted(path.parent.name for path in (RESULTS / "digits").glob("*/weights.safetensors"))
+    print(f"✓ shipped models: {', '.join(models)}" if models else "✗ no shipped models: install the package again")
+
+
+# -- exercise 1: units ----------------------------------------------------------------------------
+
+
+def unit(function: Callable) -> None:
+    """Check `function(distance, low, high)` → the distance when pixels run from 0 to 1, not from low to high."""
+    for distance, low, high in ((8, 0, 255), (1.2, -2, 2), (0.5, -1, 1), (0.25, 0, 1)):
+        found, right = float(answer(function, distance, low, high)), distance / (high - low)
+        if close(found, right):
+            continue
+        case = f"distance {distance}, pixels from {low} to {high}: came {found:g}, expected {right:g}"
+        faults = {
+            distance / 255: "Divided by 255 whatever the range.",
+            (distance - low) / (high - low): "That converts a *pixel*. In a distance the shift by `low` cancels.",
+            distance * (high - low): "Multiplied where it must be divided.",
+            distance / 256: "There are 256 levels, but 255 steps between them.",
+            distance / max(high, 1e-9): "Divided by `high`: it is the *width* of the range that counts.",
+            float(distance): "Nothing was converted.",
+        }
+        for wrong, message in faults.items():
+            if close(found, wrong):
+                raise Wrong(f"{message} ({case}.)")
+        raise Wrong(f"A distance shrinks as its pixel range does: {case}.")
+    passed("unit: σ, ε and R all convert like this; nothing else in the course needs it.")
+
+
+# -- exercise 2: the promise ------------------------------------------------------------------------
+
+
+def promise(function: Callable) -> None:
+    """Check `function(p_a, sigma)` → the certified radius, 0 where nothing is promised."""
+    for p_a, sigma in ((0.9, 0.25), (0.99, 1.0), (0.6, 0.5), (0.5, 0.5), (0.3, 1.0)):
+        found = float(answer(function, p_a, sigma))
+        quantile = float(norm.ppf(p_a))
+        right = max(sigma * quantile, 0.0)
+        if close(found, right):
+            continue
+        case = f"p_A = {p_a}, σ = {sigma}: came {found:.4f}, expected {right:.4f}"
+        if p_a <= 0.5 and found < 0:
+            raise Wrong(f"A radius is never negative: without a majority nothing is promised, so return 0. ({case}.)")
+        faults = {
+            sigma * float(norm.cdf(p_a)): "Φ was used in place of its inverse: norm.ppf, not norm.cdf.",
+            quantile: "σ is missing.",
+            quantile / sigma: "Divided by σ: more noise at the same p_A promises *more*.",
+            sigma * p_a: "p_A itself was used: it must go through Φ⁻¹.",
+            sigma / 2 * quantile: "Half of it: that is the formula with p_B, without its second half.",
+            sigma**2 * quantile: "σ² appears: σ is the standard deviation.",
+        }
+        for wrong, message in faults.items():
+            if close(found, wrong):
+                raise Wrong(f"{message} ({case}.)")
+        raise Wrong(f"The radius is σ Φ⁻¹(p_A) above one half and 0 below: {case}.")
+    passed("promise: σ Φ⁻¹(p_A) with a majority, nothing without.")

@@ -1,0 +1,111 @@
+"""Figures of notebook 00, the front door: how large a radius is, what σ costs, and the map of the course."""
+
+from functools import cache
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+from torch import Tensor
+
+from rslab.data.datasets import load_dataset
+from rslab.lectures.style import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILION, new_figure, styled
+from rslab.networks.inference import fold_batchnorm
+from rslab.smoothing import bounds
+from rslab.smoothing.classifier import SmoothedClassifier
+from rslab.store.run_folder import RESULTS, load_run
+
+
+def shown_digit() -> tuple[Tensor, int]:
+    """The digit that notebook 00 shows throughout, `(1, 8, 8)`, and its class."""
+    digits = load_dataset("digits", "test")
+    return digits.images[2], int(digits.labels[2])
+
+
+@cache
+def distances() -> dict[str, float]:
+    """ℓ2 distances that a reader can picture, from the digit shown."""
+    digits, (x, label) = load_dataset("digits", "test"), shown_digit()
+    apart = (digits.images - x).flatten(1).norm(dim=1)
+    return {
+        "every pixel by one grey level of 16": x.numel() ** 0.5 / 16,
+        "one pixel from black to white": 1.0,
+        "the nearest test image of another class": float(apart[digits.labels != label].min()),
+    }
+
+
+# -- what a larger σ costs --------------------------------------------------------------------
+
+
+def vote_shares(sigmas, n: int = 1000, alpha: float = 0.001, seed: int = 0) -> list[tuple[float, float, float]]:
+    """For each σ: share of n noisy copies on which the shipped network is right, its lower bound, the radius."""
+    model, _ = load_run(RESULTS / "digits" / "gaussian-0.25")
+    f, (x, label) = fold_batchnorm(model), shown_digit()
+    rows = []
+    for sigma in sigmas:
+        smoothed = SmoothedClassifier(f, num_classes=10, sigma=sigma)
+        votes = smoothed.sample_under_noise(x, n, generator=torch.Generator().manual_seed(seed))
+        lower = bounds.lower_confidence_bound(int(votes[label]), n, alpha)
+        rows.append((int(votes[label]) / n, lower, float(bounds.certified_radius(lower, sigma))))
+    return rows
+
+
+@styled
+def price_figure(sigmas, rows: list[tuple[float, float, float]]) -> Figure:
+    """Share of right votes (left) and certified radius (right) against σ, for one digit and one network."""
+    share, lower, radius = np.array(rows).T
+    figure, (left, right) = new_figure(1, 2, width=9.0, height=3.5)
+    left.plot(sigmas, share, "o-", color=BLUE, markersize=4, label="share of votes for its class")
+    left.plot(sigmas, lower, "--", color=SKY, label="what may be claimed of p_A")
+    left.axhline(0.5, color=INK, linestyle=":", linewidth=1.2)
+    left.set(xlabel="σ of the noise", ylabel="probability", ylim=(0, 1.04), title="more noise, fewer right votes")
+    left.legend(loc="lower left")
+    right.plot(sigmas, radius, "o-", color=GREEN, markersize=4)
+    best = int(radius.argmax())
+    right.plot(sigmas[best], radius[best], "*", color=VERMILION, markeredgecolor=INK, markersize=15)
+    right.annotate(f"σ = {sigmas[best]:g}: R = {radius[best]:.3f}", (sigmas[best], radius[best]), (10, 6),
+                   textcoords="offset points")  # fmt: skip
+    right.set(xlabel="σ of the noise", ylabel="certified radius", title="so there is a best σ")
+    right.set_ylim(0, 1.25 * radius.max())
+    return figure
+
+
+# -- the map ----------------------------------------------------------------------------------
+
+LECTURES = {  # number: (title, column, row)
+    "01": ("adversarial\nexamples", 0, 2),
+    "02": ("randomized\nsmoothing", 1, 1),
+    "03": ("Stein's\nidentity", 2, 0),
+    "04": ("the radius,\nproved", 3, 0),
+    "05": ("training", 2, 2),
+    "06": ("SmoothAdv", 3, 2),
+    "07": ("the CIFAR-10\ntable", 4, 1),
+    "08": ("beyond", 5, 1),
+}
+NEEDS = [("01", "02", 0), ("02", "03", 1), ("03", "04", 0), ("02", "05", 1), ("05", "06", 1), ("01", "06", 1)]
+NEEDS += [("06", "07", 1), ("02", "04", 1), ("07", "08", 0), ("04", "08", 0), ("03", "06", 0)]
+
+
+@styled
+def map_figure() -> Figure:
+    """The lectures as boxes; a solid arrow is needed, a dashed one helps."""
+    figure, axes = new_figure(width=9.6, height=3.3)
+    colors = {"01": ORANGE, "02": BLUE, "03": GREEN, "04": GREEN, "05": VERMILION, "06": VERMILION}
+    boxes = {}
+    for number, (title, column, row) in LECTURES.items():
+        color, corner = colors.get(number, GREY), (1.5 * column - 0.5, row - 0.32)
+        box = FancyBboxPatch(corner, 1.0, 0.64, boxstyle="round,pad=0.04")
+        box.set(facecolor="white", edgecolor=color, linewidth=2.5)
+        boxes[number] = axes.add_patch(box)
+        axes.text(1.5 * column, row + 0.17, number, ha="center", va="center", fontsize=11, weight="bold", color=color)
+        axes.text(1.5 * column, row - 0.1, title, ha="center", va="center", fontsize=9)
+    for start, end, strong in NEEDS:
+        (_, x0, y0), (_, x1, y1) = LECTURES[start], LECTURES[end]
+        bend = {"01-06": -0.25, "02-04": -0.25, "04-08": 0.25}.get(f"{start}-{end}", 0.0)
+        look = dict(arrowstyle="-|>", color=INK if strong else GREY, linestyle="-" if strong else "--", linewidth=1.4)
+        ends = dict(patchA=boxes[start], patchB=boxes[end], shrinkA=2, shrinkB=3, mutation_scale=14)
+        arrow = {**look, **ends, "connectionstyle": f"arc3,rad={bend}"}
+        axes.annotate("", (1.5 * x1, y1), (1.5 * x0, y0), arrowprops=arrow)
+    axes.set(xlim=(-0.7, 8.2), ylim=(-0.55, 2.55))
+    axes.axis("off")
+    return figure

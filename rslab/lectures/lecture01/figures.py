@@ -1,0 +1,380 @@
+"""Figures of notebook 01, adversarial examples: what attacks find, and what training on them changes."""
+
+import math
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Rectangle
+from scipy.ndimage import distance_transform_edt
+from scipy.stats import norm
+from torch import Tensor
+
+from rslab import attacks
+from rslab.lectures.lecture02.figures import plane_classes, plane_probabilities
+from rslab.lectures.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, new_figure, show_image, styled
+
+ATTACK_COLORS = {"clean": GREY, "FGSM": SKY, "PGD": VERMILION}
+
+# -- one image ---------------------------------------------------------------------------------
+
+
+def show_perturbation(axes, delta: Tensor, title: str = ""):
+    """δ times ten, red where a pixel was raised, blue where it was lowered; returns the image to update."""
+    drawn = axes.imshow(10 * delta[0].numpy(), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+    axes.set(xticks=(), yticks=())
+    axes.grid(False)
+    axes.set_title(title, fontsize=9.5)
+    return drawn
+
+
+@torch.no_grad()
+def probabilities(f, images: Tensor) -> Tensor:
+    """softmax of f's scores, `(B, K)`."""
+    return f(images).softmax(1)
+
+
+@styled
+def examples_figure(f, images: Tensor, adversarial: Tensor) -> Figure:
+    """A row of images, one of their perturbations times ten, one of the perturbed images, with f's answers."""
+    count = len(images)
+    figure, axes = new_figure(3, count, width=1.55 * count, height=5.2)
+    for column in range(count):
+        before, after = probabilities(f, torch.stack((images[column], adversarial[column])))
+        show_image(axes[0, column], images[column], f"“{int(before.argmax())}”  {float(before.max()):.0%}")
+        show_perturbation(axes[1, column], adversarial[column] - images[column])
+        show_image(axes[2, column], adversarial[column], f"“{int(after.argmax())}”  {float(after.max()):.0%}")
+    for row, name in enumerate(("image x", "δ, times ten", "x + δ")):
+        axes[row, 0].set_ylabel(name)
+    figure.encoding = "png"
+    return figure
+
+
+# -- threat models -----------------------------------------------------------------------------
+
+
+@styled
+def balls_figure(gradient: tuple[float, float] = (1.0, 0.35), epsilon: float = 0.3) -> Figure:
+    """Both balls around an image of two pixels, and in each the δ that raises ⟨g, δ⟩ most."""
+    g = np.array(gradient)
+    figure, axes = new_figure(1, 2, width=8.6, height=4.2)
+    best = {"ℓ∞": epsilon * np.sign(g), "ℓ2": epsilon * g / np.linalg.norm(g)}
+    for cell, (name, delta) in zip(axes, best.items(), strict=True):
+        if name == "ℓ∞":
+            cell.add_patch(Rectangle((-epsilon, -epsilon), 2 * epsilon, 2 * epsilon, color=SKY, alpha=0.35))
+        else:
+            cell.add_patch(Circle((0, 0), epsilon, color=SKY, alpha=0.35))
+        across = np.array([-g[1], g[0]]) / np.linalg.norm(g)
+        for level in np.linspace(-0.6, 0.6, 9):
+            foot = level * g / np.linalg.norm(g)
+            ends = np.stack((foot - 2 * across, foot + 2 * across))
+            cell.plot(*ends.T, color=GREY, linewidth=0.6, alpha=0.6)
+        arrow = dict(arrowstyle="-|>", linewidth=2)
+        direction = 0.42 * g / np.linalg.norm(g)
+        cell.annotate("", direction, (0, 0), arrowprops={**arrow, "color": INK})
+        cell.annotate("g", direction, (4, -12), textcoords="offset points", fontsize=11)
+        cell.annotate("", delta, (0, 0), arrowprops={**arrow, "color": VERMILION})
+        cell.plot(*delta, "o", color=VERMILION, markeredgecolor=INK)
+        cell.set(xlim=(-0.5, 0.5), ylim=(-0.5, 0.5), aspect="equal", xlabel="δ, pixel 1", ylabel="δ, pixel 2")
+        cell.set_title(f"{name} ball of radius {epsilon:g}: best δ gives {float(g @ delta):.3f}")
+        cell.grid(False)
+    return figure
+
+
+@styled
+def three_accuracies_figure(sigma: float = 0.12) -> tuple[Figure, dict[str, np.ndarray]]:
+    """Accuracy of the smoothed g on images of two pixels against ε: certified, true, and under one weak attack.
+
+    Two pixels can be searched exhaustively, so that the truth is known (to the grid's 0.01).
+    Returns the figure and the three radii of each of the 101 × 101 images, 0 where g is wrong.
+    """
+    wide = np.linspace(-0.5, 1.5, 201)
+    middle = slice(50, 151)  # [0, 1]
+    p = plane_probabilities(wide, sigma)
+    answer, spacing = p.argmax(2), wide[1] - wide[0]
+    right = (answer == plane_classes(wide))[middle, middle]
+    top_two = np.sort(p, axis=2)[..., -2:].clip(1e-12, 1 - 1e-12)
+    certified = sigma / 2 * (norm.ppf(top_two[..., 1]) - norm.ppf(top_two[..., 0]))
+    true = sum((answer == c) * distance_transform_edt(answer == c, sampling=spacing) for c in range(4))
+    walked = _one_step_radii(p, answer, spacing)
+    radii = {
+        name: np.where(right, values[middle, middle], 0.0)
+        for name, values in (("certified", certified), ("true", true), ("one-step attack", walked))
+    }
+    epsilon = np.linspace(0, 0.35, 200)
+    figure, axes = new_figure(width=7.6, height=3.9)
+    styles = {"certified": (GREEN, "-"), "true": (INK, "-"), "one-step attack": (VERMILION, "--")}
+    for name, values in radii.items():
+        share = 100 * (values[None] > epsilon[:, None, None]).mean((1, 2))
+        note = {"certified": " (lower bound)", "one-step attack": " (upper bound)"}.get(name, "")
+        axes.plot(epsilon, share, color=styles[name][0], linestyle=styles[name][1], label=f"{name}{note}")
+    axes.set(xlabel="ε, ℓ2, pixels in [0, 1]", ylabel="accuracy within ε (%)", xlim=(0, 0.35), ylim=(0, 102))
+    axes.set_title(f"images of two pixels, smoothed classifier, σ = {sigma:g}")
+    axes.legend(loc="upper right")
+    return figure, radii
+
+
+def _one_step_radii(p: np.ndarray, answer: np.ndarray, spacing: float) -> np.ndarray:
+    """Where g first changes on a straight walk against the gradient of its winning score: `(N, N)`."""
+    top = p.max(2)
+    down, across = np.gradient(top, spacing)
+    length = np.hypot(down, across).clip(1e-12)
+    rows, columns = np.indices(answer.shape)
+    found = np.full(answer.shape, np.inf)
+    for step in np.arange(0.5, 70, 0.5):  # in grid spacings
+        row = np.rint(rows - step * down / length).astype(int).clip(0, len(answer) - 1)
+        column = np.rint(columns - step * across / length).astype(int).clip(0, len(answer) - 1)
+        changed = (answer[row, column] != answer) & np.isinf(found)
+        reached = np.hypot(row - rows, column - columns) * spacing
+        found[changed] = reached[changed]
+    return found
+
+
+# -- one step and many ---------------------------------------------------------------------------
+
+
+def folded(z: Tensor) -> Tensor:
+    """A loss on the box |z| ≤ ½ of two pixels, `(B, 2)` → `(B,)`: its maximum is not at the corner FGSM takes."""
+    a, b = z[:, 0], z[:, 1]
+    return a + 0.9 * b - 6 * (a + b - 0.3).clamp_min(0) ** 2 + 4 * (a - b - 0.2).clamp_min(0)
+
+
+def pgd_path(loss, x: Tensor, epsilon: float, step: float, steps: int, start: Tensor | None = None) -> Tensor:
+    """The iterates of ℓ∞ PGD around x `(B, …)`, from x or `start`: `(T + 1, B, …)`. `loss`: images → `(B,)`."""
+    path = [x if start is None else start]
+    for _ in range(steps):
+        iterate = path[-1].detach().requires_grad_()
+        (slope,) = torch.autograd.grad(loss(iterate).sum(), iterate)
+        path.append(attacks.project(x, iterate.detach() - x + step * slope.sign(), epsilon, "linf"))
+    return torch.stack(path)
+
+
+@styled
+def folded_figure(starts: int = 12, seed: int = 0) -> tuple[Figure, dict[str, float]]:
+    """The toy loss with FGSM's step and PGD's paths (left), and along the straight lines to their ends (right)."""
+    axis = np.linspace(-0.5, 0.5, 201)
+    grid = torch.tensor(np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2))
+    height = folded(grid).reshape(201, 201).numpy()
+    x = torch.full((starts, 2), 0.5, dtype=torch.float64)  # images are in [0, 1]: z = image − ½
+    begin = torch.rand(starts, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    paths = pgd_path(lambda image: folded(image - 0.5), x, 0.5, 0.1, 20, begin).numpy() - 0.5  # (T + 1, S, 2)
+    one_step = pgd_path(lambda image: folded(image - 0.5), x[:1], 0.5, 0.5, 1)[-1, 0].numpy() - 0.5
+    ends = folded(torch.tensor(paths[-1])).numpy()
+    best = paths[-1, ends.argmax()]
+    figure, (left, right) = new_figure(1, 2, width=9.4, height=3.9)
+    left.contourf(axis, axis, height, levels=24, cmap="Greys", alpha=0.6)
+    left.plot(*paths.transpose(2, 0, 1), color=VERMILION, linewidth=1)
+    left.plot(*paths[0].T, "o", color="white", markeredgecolor=VERMILION, markersize=5, label="PGD starts")
+    left.plot(*paths[-1].T, "o", color=VERMILION, markersize=6, label="PGD ends", clip_on=False, zorder=4)
+    left.plot([0, one_step[0]], [0, one_step[1]], "o-", color=BLUE, linewidth=2, label="FGSM", clip_on=False, zorder=4)
+    left.plot(0, 0, "*", color="white", markeredgecolor=INK, markersize=13)
+    left.set(aspect="equal", xlabel="δ, pixel 1", ylabel="δ, pixel 2", title="the loss on the box; dark is high")
+    left.grid(False)
+    left.legend(loc="upper right", bbox_to_anchor=(-0.22, 1.0))
+    t = np.linspace(0, 1, 200)
+    for end, color, name in ((one_step, BLUE, "FGSM"), (best, VERMILION, "PGD")):
+        right.plot(t, folded(torch.tensor(t[:, None] * end)).numpy(), color=color, label=f"towards {name}'s end")
+    right.set(xlabel="share of the way from x", ylabel="loss", title="along two straight lines", xlim=(0, 1))
+    right.legend(loc="lower left")
+    line = folded(torch.tensor(t[:, None] * one_step)).numpy()
+    numbers = {"FGSM": float(line[-1]), "highest on FGSM's line": float(line.max()), "PGD, best": float(ends.max())}
+    numbers |= {"maximum": float(height.max()), "share of starts": float((ends > height.max() - 1e-3).mean())}
+    return figure, numbers
+
+
+@torch.no_grad()
+def losses_along(f, x: Tensor, y: Tensor, ends: Tensor, shares: np.ndarray) -> np.ndarray:
+    """Cross-entropy at x + t·(end − x) for each t in `shares`: `(T, B)`."""
+    rows = [attacks.cross_entropy(f(x + float(t) * (ends - x)), y) for t in shares]
+    return torch.stack(rows).numpy()
+
+
+@styled
+def lines_figure(networks: dict, x: Tensor, y: Tensor, epsilon: float) -> Figure:
+    """The loss from x to FGSM's and to PGD's end, one panel a network: twenty images thin, the mean thick."""
+    shares = np.linspace(0, 1, 41)
+    figure, axes = new_figure(1, len(networks), width=3.4 * len(networks), height=3.7, squeeze=False, sharey=True)
+    for cell, (name, f) in zip(axes[0], networks.items(), strict=True):
+        ends = {
+            "FGSM": attacks.fgsm(f, x, y, epsilon),
+            "PGD": attacks.pgd(f, x, y, epsilon, norm="linf", steps=20),
+        }
+        for attack, end in ends.items():
+            losses = losses_along(f, x, y, end, shares)
+            color = BLUE if attack == "FGSM" else VERMILION
+            cell.plot(shares, losses[:, :20], color=color, linewidth=0.6, alpha=0.45)
+            cell.plot(shares, losses.mean(1), color=color, linewidth=3, label=f"towards {attack}'s end")
+        cell.set(xlabel="share of the way from x", title=f"{name}, ε = {epsilon:g}", xlim=(0, 1))
+        cell.set_ylim(bottom=0)
+    axes[0, 0].set_ylabel("loss")
+    axes[0, 0].legend(loc="upper left")
+    return figure
+
+
+# -- how good is the maximum that PGD finds? -------------------------------------------------------
+
+
+def final_losses(f, x: Tensor, y: int, epsilon: float, starts: int, steps: int = 20, seed: int = 0):
+    """PGD from `starts` random points of the ball around one image: (losses `(S,)`, ends `(S, C, H, W)`)."""
+    copies, labels = x.expand(starts, *x.shape).contiguous(), torch.full((starts,), y)
+    generator = torch.Generator().manual_seed(seed)
+    ends = attacks.pgd(
+        f, copies, labels, epsilon, norm="linf", steps=steps, random_start=True, generator=generator
+    )  # fmt: skip
+    with torch.no_grad():
+        return attacks.cross_entropy(f(ends), labels).numpy(), ends
+
+
+@styled
+def histograms_figure(losses: dict[str, list[np.ndarray]], epsilon: float) -> Figure:
+    """Final losses over random starts, one panel a network, one colour an image; the axes start at 0, uncropped."""
+    figure, axes = new_figure(1, len(losses), width=1.4 + 3.6 * len(losses), height=3.4, squeeze=False)
+    for cell, (name, images) in zip(axes[0], losses.items(), strict=True):
+        top = 1.08 * max(float(values.max()) for values in images)
+        for values, color, which in zip(images, (BLUE, ORANGE), ("first image", "second image"), strict=False):
+            cell.hist(values, bins=np.linspace(0, top, 80), color=color, alpha=0.75, label=which)
+        cell.set(xlabel="loss at PGD's end", title=f"{name}, ε = {epsilon:g}", xlim=(0, top))
+    axes[0, 0].set_ylabel(f"of {len(next(iter(losses.values()))[0]):,} random starts")
+    axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    return figure
+
+
+def distinct_ends(ends: Tensor, x: Tensor) -> tuple[int, int, float]:
+    """The two of these perturbed images whose directions from x differ most: (first, second, angle in degrees)."""
+    directions = torch.nn.functional.normalize((ends - x).flatten(1), dim=1)
+    cosines = directions @ directions.T
+    first, second = divmod(int(cosines.argmin()), len(ends))
+    return first, second, math.degrees(math.acos(float(cosines[first, second])))
+
+
+@torch.no_grad()
+def loss_plane(f, x: Tensor, y: int, first: Tensor, second: Tensor, axis: np.ndarray) -> np.ndarray:
+    """L(x + λ₁(first − x) + λ₂(second − x)) on axis × axis, row = λ₂: `(N, N)`."""
+    coordinates = torch.tensor(np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2), dtype=x.dtype)
+    moves = torch.stack(((first - x).flatten(), (second - x).flatten()))
+    images = x + (coordinates @ moves).view(-1, *x.shape)
+    labels = torch.full((len(images),), y)
+    return attacks.cross_entropy(f(images), labels).view(len(axis), -1).numpy()
+
+
+@styled
+def surface_figure(f, x: Tensor, y: int, first: Tensor, second: Tensor) -> Figure:
+    """The loss in the plane of x and two maxima (left) and along the straight line between the two (right)."""
+    axis = np.linspace(-0.25, 1.25, 121)
+    figure, (left, right) = new_figure(1, 2, width=10.2, height=3.7)
+    drawn = left.contourf(axis, axis, loss_plane(f, x, y, first, second, axis), levels=24, cmap="viridis")
+    figure.colorbar(drawn, ax=left, label="loss")
+    for (u, v), name, shift in (((0, 0), "x", -16), ((1, 0), "first", 8), ((0, 1), "second", 8)):
+        left.plot(u, v, "o", color="white", markeredgecolor=INK, markersize=8)
+        left.annotate(name, (u, v), (8, shift), textcoords="offset points", color="white", fontsize=10)
+    left.plot([1, 0], [0, 1], color="white", linestyle="--", linewidth=1.2)
+    left.set(aspect="equal", xlabel="λ₁, towards the first", ylabel="λ₂, towards the second")
+    left.set_title("the plane of x and two maxima")
+    left.grid(False)
+    t = np.linspace(0, 1, 101)
+    ends = (("first to second", first, second, PURPLE), ("x to first", x, first, SKY), ("x to second", x, second, BLUE))
+    for name, start, end, color in ends:
+        losses = losses_along(f, start[None], torch.tensor([y]), end[None], t)
+        right.plot(t, losses[:, 0], color=color, linestyle="--" if name == "first to second" else "-", label=name)
+    right.set(xlabel="share of the way", ylabel="loss", xlim=(0, 1), title="along three straight lines")
+    right.set_ylim(bottom=0)
+    right.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    return figure
+
+
+# -- min–max ----------------------------------------------------------------------------------------
+
+
+def outer_loss(theta, delta):
+    """The loss of the Danskin example, θ²/4 + θδ − ¼ cos 5δ, with δ in [−1, 1]."""
+    return theta**2 / 4 + theta * delta - np.cos(5 * delta) / 4
+
+
+DELTAS = np.linspace(-1, 1, 4001)
+
+
+def inner_maxima(theta: float) -> tuple[float, float]:
+    """The maximiser of `outer_loss(theta, ·)` on [−1, 1], and the best of the other side of 0."""
+    values = outer_loss(theta, DELTAS)
+    sides = [DELTAS[side][values[side].argmax()] for side in (DELTAS < 0, DELTAS > 0)]
+    best, other = sorted(map(float, sides), key=lambda delta: -outer_loss(theta, delta))
+    return best, other
+
+
+@styled
+def danskin_figure(theta: float = 0.5) -> Figure:
+    """Many losses θ ↦ L(θ, δ), one a fixed δ; their maximum; and the one that touches it at `theta`."""
+    thetas = np.linspace(-1.2, 1.2, 241)
+    figure, axes = new_figure(width=7.6, height=3.9)
+    for index, delta in enumerate(np.linspace(-1, 1, 25)):
+        label = "L(·, δ) for 25 fixed δ" if index == 0 else None
+        axes.plot(thetas, outer_loss(thetas, delta), color=SKY, linewidth=0.8, alpha=0.8, label=label)
+    robust = [outer_loss(t, DELTAS).max() for t in thetas]
+    star, _ = inner_maxima(theta)
+    axes.plot(thetas, robust, color=VERMILION, linewidth=3, label="robust loss: the maximum over δ")
+    axes.plot(thetas, outer_loss(thetas, star), color=INK, linestyle="--", label=f"L(·, δ*), δ* = {star:.3f} fixed")
+    axes.plot(theta, outer_loss(theta, star), "o", color=INK, markersize=8)
+    axes.set(xlabel="θ, the parameter that is trained", ylabel="loss", xlim=(-1.2, 1.2))
+    axes.set_title("the two curves that meet in the dot have the same slope there")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    return figure
+
+
+# -- adversarial training -----------------------------------------------------------------------------
+
+
+@styled
+def training_figure(history: dict[str, list[tuple[float, ...]]]) -> Figure:
+    """Robust loss after each epoch, a panel a way of training; rows of (trained on, FGSM on test, PGD on test)."""
+    figure, axes = new_figure(1, len(history), width=4.4 * len(history), height=3.6, squeeze=False, sharey=True)
+    looks = (("trained on", INK, ":"), ("FGSM, test", SKY, "--"), ("PGD, test", VERMILION, "-"))
+    for cell, (name, rows) in zip(axes[0], history.items(), strict=True):
+        epochs = np.arange(1, len(rows) + 1)
+        for values, (label, color, dashes) in zip(np.array(rows).T, looks, strict=False):
+            cell.plot(epochs, values, color=color, linestyle=dashes, label=label)
+        cell.set(xlabel="epoch", title=name, yscale="log", xlim=(1, len(rows)))
+        cell.set_yticks((0.02, 0.05, 0.1, 0.2, 0.5, 1, 2), ("0.02", "0.05", "0.1", "0.2", "0.5", "1", "2"))
+        cell.minorticks_off()
+        cell.xaxis.get_major_locator().set_params(integer=True)
+    every = np.concatenate([np.array(rows).ravel() for rows in history.values()])
+    axes[0, 0].set_ylim(0.8 * every.min(), 1.25 * every.max())
+    axes[0, 0].set_ylabel("mean loss (log scale)")
+    axes[0, -1].legend(loc="upper right")
+    return figure
+
+
+@styled
+def accuracies_figure(table: dict[str, dict[str, tuple[float, float]]]) -> Figure:
+    """Accuracy in % by network and attack: solid on test images, outlined on training images."""
+    figure, axes = new_figure(width=8.4, height=3.8)
+    for place, row in enumerate(table.values()):
+        for shift, (attack, (train, test)) in zip((-0.27, 0, 0.27), row.items(), strict=True):
+            label = attack if place == 0 else None
+            axes.bar(place + shift, test, 0.24, color=ATTACK_COLORS[attack], label=label)
+            axes.bar(place + shift, train, 0.24, fill=False, edgecolor=INK, linewidth=1.2)
+            inside = test > 20
+            ink = "white" if inside and attack != "FGSM" else INK
+            height = test - 2 if inside else max(train, test) + 1
+            across = dict(ha="center", va="top" if inside else "bottom", fontsize=9, color=ink)
+            axes.text(place + shift, height, f"{test:.0f}", **across)
+    axes.bar(0, 0, fill=False, edgecolor=INK, label="outline: training images")
+    axes.set_xticks(range(len(table)), table)
+    axes.set(ylim=(0, 104), ylabel="accuracy (%)")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    return figure
+
+
+@styled
+def transfer_figure(accuracy: np.ndarray, names: list[str]) -> Figure:
+    """Accuracy (%) of each target (column) on examples made against each source (row)."""
+    figure, axes = new_figure(width=7.4, height=3.9)
+    axes.imshow(accuracy, cmap="RdYlBu", vmin=0, vmax=100, aspect="auto")
+    for row, column in np.ndindex(accuracy.shape):
+        value = accuracy[row, column]
+        ink = "white" if value < 18 or value > 88 else INK
+        axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=ink, fontsize=11)
+    axes.set_xticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="target: the network that has to classify", ylabel="source of the attack")
+    axes.grid(False)
+    return figure

@@ -1,0 +1,183 @@
+"""Explorers of notebook 02: f and g on images of two pixels, and the bound."""
+
+from functools import cache
+
+import numpy as np
+import torch
+from matplotlib.patches import Circle
+from scipy.stats import binom, norm
+
+from rslab.lectures.explorer import Explorer, slider
+from rslab.lectures.lecture02.figures import draw_regions, plane_classes, plane_probabilities, two_pixel_classifier
+from rslab.lectures.style import BLUE, GREEN, GREY, INK, REGION_COLORS, VERMILION, new_figure, styled
+from rslab.smoothing import bounds
+
+REGION_NAMES = ("blue", "orange", "green", "purple")
+
+# -- f, the votes and g on images of two pixels --------------------------------------------
+
+SIGMAS = (0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+PLACES = tuple(round(0.05 * k, 2) for k in range(21))
+N0, N, ALPHA = 100, 1000, 0.001
+
+
+@cache
+def plane_votes() -> tuple[np.ndarray, np.ndarray]:
+    """(selected, counts) for all SIGMAS × PLACES (pixel 2) × PLACES (pixel 1), with one fixed noise.
+
+    selected `(S, P, P)`: the class that N0 votes chose; counts `(S, P, P, 4)`: N fresh votes.
+    """
+    noise = torch.randn(N0 + N, 2, generator=torch.Generator().manual_seed(0))
+    grid = torch.cartesian_prod(torch.tensor(PLACES), torch.tensor(PLACES)).flip(1)  # (P·P, 2), pixel 1 fastest
+    shape = (len(SIGMAS), len(PLACES), len(PLACES))
+    selected, counts = np.zeros((*shape,), int), np.zeros((*shape, 4), int)
+    for index, sigma in enumerate(SIGMAS):
+        noisy = grid[:, None] + sigma * noise  # (P·P, N0 + N, 2)
+        votes = two_pixel_classifier(noisy.flatten(0, 1)).argmax(1).view(len(grid), -1)
+        one_hot = torch.nn.functional.one_hot(votes, 4)
+        selected[index] = one_hot[:, :N0].sum(1).argmax(1).view(shape[1:]).numpy()
+        counts[index] = one_hot[:, N0:].sum(1).view(*shape[1:], 4).numpy()
+    return selected, counts
+
+
+@cache
+def smoothed_plane() -> np.ndarray:
+    """g on a 101 × 101 grid of the unit square, for all SIGMAS: `(S, 101, 101)`, by quadrature."""
+    axis = np.linspace(0, 1, 101)
+    return np.stack([plane_probabilities(axis, sigma).argmax(2) for sigma in SIGMAS])
+
+
+class DecisionMapExplorer(Explorer):
+    """σ and the image x = (pixel 1, pixel 2): f's regions, the votes, g's regions with the certified disc.
+
+    After each move: `lower` (p̲_A), `radius` (0 when abstaining), `prediction` (−1 when abstaining).
+    """
+
+    @styled
+    def __init__(self):
+        self.sigma = slider("σ of the noise", SIGMAS, 0.12)
+        self.pixel_1 = slider("x: pixel 1", PLACES, 0.4)
+        self.pixel_2 = slider("x: pixel 2", PLACES, 0.5)
+        figure, (left, middle, right) = new_figure(1, 3, width=9.8, height=3.5, width_ratios=(1, 0.8, 1))
+        self._classes = plane_classes(np.linspace(0, 1, 201))
+        draw_regions(left, self._classes, "f, level curves of the noise")
+        self._smoothed = draw_regions(right, smoothed_plane()[0], "g, certified disc")
+        self._rings = [left.add_patch(Circle((0, 0), 1, fill=False, color=INK, linestyle=":")) for _ in range(3)]
+        self._discs = [a.add_patch(Circle((0, 0), 1, fill=False, color=INK, linewidth=2)) for a in (left, right)]
+        star = dict(marker="*", color="white", markeredgecolor=INK, markersize=13)
+        self._stars = [a.plot([0], [0], **star)[0] for a in (left, right)]
+        self._bars = middle.bar(range(4), [0] * 4, color=REGION_COLORS)
+        self._bound = middle.plot([0, 0], [0, 0], color=INK, linewidth=2)[0]
+        half = middle.axhline(0.5, color=INK, linestyle="--", linewidth=1)
+        middle.set(ylim=(0, 1.02), xlim=(-0.6, 3.6), ylabel="share of votes", title=f"{N:,} votes, lower bound")
+        middle.set_xticks(range(4), REGION_NAMES, fontsize=9)
+        for axes in (left, right):
+            axes.set(xlim=(0, 1), ylim=(0, 1))
+        moving = [self._smoothed, *self._rings, *self._discs, *self._stars, *self._bars, half, self._bound]
+        super().__init__(figure, [self.sigma, self.pixel_1, self.pixel_2], moving)
+
+    def update(self) -> str:
+        sigma, x = self.sigma.value, (self.pixel_1.value, self.pixel_2.value)
+        place = (SIGMAS.index(sigma), PLACES.index(x[1]), PLACES.index(x[0]))
+        selected, counts = (votes[place] for votes in plane_votes())
+        self.count = int(counts[selected])
+        self.lower = bounds.lower_confidence_bound(self.count, N, ALPHA)
+        self.radius = bounds.certified_radius(self.lower, sigma)
+        self.prediction = int(selected) if self.radius > 0 else -1
+        for bar, count in zip(self._bars, counts, strict=True):
+            bar.set_height(count / N)
+        self._bound.set_data([selected - 0.45, selected + 0.45], [self.lower] * 2)
+        self._smoothed.set_data(smoothed_plane()[place[0]])
+        for multiple, ring in enumerate(self._rings, start=1):
+            ring.set(center=x, radius=multiple * sigma)
+        for disc in self._discs:
+            disc.set(center=x, radius=self.radius)
+        for star in self._stars:
+            star.set_data([x[0]], [x[1]])
+        row, column = (round(200 * coordinate) for coordinate in (x[1], x[0]))
+        answer = f"R = {self.radius:.4f}" if self.radius > 0 else "p̲_A ≤ ½: ABSTAIN"
+        return (
+            f"σ = {sigma:g}, x = ({x[0]:g}, {x[1]:g}): f(x) is {REGION_NAMES[self._classes[row, column]]}; "
+            f"{self.count} of {N} votes for {REGION_NAMES[selected]}, p̲_A = {self.lower:.4f} (α = {ALPHA:g}); {answer}"
+        )
+
+    def disc_is_constant(self) -> bool:
+        """Whether g's map has a single class inside the certified disc, as the theorem says."""
+        axis = np.linspace(0, 1, 101)
+        inside = np.hypot(axis[None] - self.pixel_1.value, axis[:, None] - self.pixel_2.value) < self.radius
+        return bool(np.all(smoothed_plane()[SIGMAS.index(self.sigma.value)][inside] == self.prediction))
+
+
+# -- from votes to a radius ------------------------------------------------------------------
+
+SHARES = (0.5, 0.55, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0)
+SIZES = tuple(int(round(10 ** (k / 4))) for k in range(4, 25))
+ALPHAS = tuple((f"{alpha:g}", alpha) for alpha in (0.1, 0.05, 0.01, 1e-3, 1e-4, 1e-5, 1e-6))
+
+
+@cache
+def bound_radii() -> np.ndarray:
+    """R in units of σ for all ALPHAS × SIZES × SHARES; the last share is 1, which is the cap."""
+    lower = [
+        [bounds.lower_confidence_bound(np.round(np.array(SHARES) * size), size, alpha) for size in SIZES]
+        for _, alpha in ALPHAS
+    ]
+    return bounds.certified_radius(np.array(lower), 1.0)
+
+
+class BoundExplorer(Explorer):
+    """Share of votes, n and α: Clopper–Pearson's bound (left) and the radius in units of σ (right).
+
+    After each move: `count`, `lower` (p̲_A), `radius` (R/σ), `cap` (R/σ if all n votes agreed).
+    """
+
+    @styled
+    def __init__(self):
+        self.share = slider("share of votes for A", SHARES, 0.9)
+        self.n = slider("votes n", [(f"{size:,}", size) for size in SIZES], 1000)
+        self.alpha = slider("α, chance of an error", ALPHAS, 0.001)
+        figure, (left, right) = new_figure(1, 2, width=9.4, height=3.7)
+        self._p = np.unique(np.concatenate((np.linspace(0.4, 1, 400), 1 - np.logspace(-1, -7, 100))))
+        self._tail = left.plot(self._p, self._p, color=BLUE, label="P(so many votes or more) at p")[0]
+        self._alpha_line = left.axhline(0.5, color=VERMILION, linestyle="--", label="α")
+        self._lower = left.axvline(0.5, ymax=0.68, color=GREEN, label="lower bound: where they cross")
+        self._plug = left.axvline(0.5, ymax=0.68, color=GREY, linestyle=":", label="p̂ = share of votes")
+        left.set(
+            yscale="log",
+            ylim=(1e-8, 3e4),
+            yticks=[10.0**k for k in range(-8, 1, 2)],
+            xlim=(0.4, 1.005),
+            xlabel="p, a candidate for p_A",
+        )
+        left.set(ylabel="probability", title="the smallest p that explains the votes")
+        self._cap = right.plot(SIZES, SIZES, color=INK, linestyle="--", linewidth=1.2, label="cap: all votes for A")[0]
+        self._plug_radius = right.axhline(1, color=GREY, linestyle=":", label="plug-in Φ⁻¹(p̂): no guarantee")
+        self._radius = right.plot(SIZES, SIZES, color=GREEN, label="R with this share of votes")[0]
+        self._dot = right.plot([0], [0], "o", color=GREEN, markeredgecolor=INK, markersize=9)[0]
+        right.set(xscale="log", ylim=(-0.1, 5.4), xlabel="votes n", ylabel="radius (in σ)", title="the radius")
+        left.legend(loc="upper left", fontsize=8.5)
+        right.legend(loc="upper left", fontsize=8.5)
+        lines = [self._tail, self._alpha_line, self._lower, self._plug]
+        moving = [*lines, self._cap, self._plug_radius, self._radius, self._dot]
+        super().__init__(figure, [self.share, self.n, self.alpha], moving)
+
+    def update(self) -> str:
+        share, n, alpha = self.share.value, self.n.value, self.alpha.value
+        self.count = round(share * n)
+        self.lower = bounds.lower_confidence_bound(self.count, n, alpha)
+        self.radius = bounds.certified_radius(self.lower, 1.0)
+        self.cap = bounds.max_certified_radius(n, alpha, 1.0)
+        self._tail.set_ydata(np.maximum(binom.sf(self.count - 1, n, self._p), 1e-12))
+        self._alpha_line.set_ydata([alpha] * 2)
+        self._lower.set_xdata([self.lower] * 2)
+        self._plug.set_xdata([self.count / n] * 2)
+        self._radius.set_ydata(bound_radii()[self.alpha.index, :, SHARES.index(share)])
+        self._cap.set_ydata(bound_radii()[self.alpha.index, :, -1])
+        plug_in = float(norm.ppf(self.count / n))
+        self._plug_radius.set_ydata([min(plug_in, 99.0)] * 2)
+        self._dot.set_data([n], [self.radius])
+        answer = f"R = {self.radius:.4f} σ" if self.radius > 0 else "p̲_A ≤ ½: ABSTAIN"
+        return (
+            f"{self.count:,} of {n:,} votes, α = {alpha:g}: p̂ = {self.count / n:.6g}, p̲_A = {self.lower:.6f}; {answer} "
+            f"(plug-in {plug_in:.4f} σ, cap {self.cap:.4f} σ)"
+        )

@@ -1,0 +1,142 @@
+"""Explorers of notebook 03: a staircase and its slope, and the price of the dimension."""
+
+import math
+from functools import cache
+
+import numpy as np
+from matplotlib.patches import Polygon
+from scipy.stats import norm
+
+from rslab.lectures.explorer import Explorer, slider
+from rslab.lectures.lecture03.figures import (
+    COLORS,
+    ESTIMATORS,
+    plug_in_variance,
+    smoothed,
+    smoothed_slope,
+    staircase,
+    total_variance,
+    variance_parts,
+)
+from rslab.lectures.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, VERMILION, new_figure, styled
+
+SIGMAS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
+PLACES = tuple(round(-2.4 + 0.1 * k, 1) for k in range(45))
+
+
+class StepExplorer(Explorer):
+    """x and σ: the staircase, the noise around x and H with its tangent (left); Stein's integrand (right).
+
+    After each move: `level` H(x), `slope` H′(x), `integral` the net area of the integrand (by quadrature).
+    """
+
+    @styled
+    def __init__(self):
+        self.x = slider("x", PLACES, -0.3)
+        self.sigma = slider("σ of the noise", SIGMAS, 0.3)
+        figure, (left, right) = new_figure(1, 2, width=9.8, height=3.9, width_ratios=(1.25, 1))
+        self._t = np.linspace(-3, 2.6, 700)
+        self._window = left.add_patch(Polygon([(0, 0)] * 3, color=ORANGE, alpha=0.25, label="the noise around x"))
+        step = left.plot(self._t, staircase(self._t), color=INK, linewidth=1.2, label="h")[0]
+        self._curve = left.plot(self._t, self._t, color=BLUE, label="H")[0]
+        self._tangent = left.plot([0, 0], [0, 0], color=VERMILION, linewidth=2.5, label="slope by Stein")[0]
+        self._dot = left.plot([0], [0], "o", color=VERMILION, markeredgecolor=INK, markersize=8)[0]
+        left.set(xlim=(-3, 2.6), ylim=(-0.05, 1.32), yticks=np.arange(0, 1.1, 0.2), xlabel="place", ylabel="value")
+        left.set_title("a staircase and its smoothing")
+        left.legend(loc="upper center", ncols=4, fontsize=8.5)
+        self._z = np.linspace(-4, 4, 1601)
+        self._positive = right.add_patch(Polygon([(0, 0)] * 3, color=GREEN, alpha=0.45, label="adds to the slope"))
+        self._negative = right.add_patch(Polygon([(0, 0)] * 3, color=PURPLE, alpha=0.45, label="takes from it"))
+        self._weight = right.plot(self._z, self._z * norm.pdf(self._z), color=GREY, linewidth=1, linestyle="--")[0]
+        self._weight.set_label("if h were 1 everywhere")
+        right.set(xlim=(-4, 4), ylim=(-0.3, 0.47), xlabel="δ/σ", title="Stein's integrand: its net area is σ · slope")
+        right.legend(loc="upper center", ncols=2, fontsize=8.5)
+        moving = [self._window, step, self._curve, self._tangent, self._dot]
+        super().__init__(figure, [self.x, self.sigma], [*moving, self._positive, self._negative, self._weight])
+
+    def update(self) -> str:
+        x, sigma = self.x.value, self.sigma.value
+        self.level, self.slope = float(smoothed(x, sigma)), float(smoothed_slope(x, sigma))
+        self._curve.set_ydata(smoothed(self._t, sigma))
+        window = 0.5 * np.exp(-(((self._t - x) / sigma) ** 2) / 2)
+        self._window.set_xy([(self._t[0], 0), *zip(self._t, window, strict=True), (self._t[-1], 0)])
+        reach = 0.35 / math.hypot(1, self.slope)
+        self._tangent.set_data(
+            [x - reach, x + reach], [self.level - reach * self.slope, self.level + reach * self.slope]
+        )
+        self._dot.set_data([x], [self.level])
+        integrand = self._z * staircase(x + sigma * self._z) * norm.pdf(self._z)
+        self.integral = float(np.trapezoid(integrand, self._z)) / sigma
+        for area, part in ((self._positive, integrand.clip(0)), (self._negative, integrand.clip(max=0))):
+            area.set_xy([(-4, 0), *zip(self._z, part, strict=True), (4, 0)])
+        limit = 1 / (sigma * math.sqrt(2 * math.pi))
+        return (
+            f"x = {x:g}, σ = {sigma:g}: h(x) = {float(staircase(x)):g}, H(x) = {self.level:.4f}, "
+            f"H′(x) = {self.slope:+.4f}; no h into [0, 1] has a slope beyond ±{limit:.4f}"
+        )
+
+
+# -- dimension, noise and budget against the error ----------------------------------------------
+
+DIMENSIONS = (1, 2, 5, 10, 30, 64, 100, 300, 784, 3072, 150_528)
+BUDGETS = tuple(10**k for k in range(1, 8))
+NOISES = (0.12, 0.25, 0.5, 1.0)
+
+
+@cache
+def parts_at_zero(sigma: float):
+    """Variances and slope for h = Φ(x₁) at 0, and the plug-in's variance."""
+    return *variance_parts(norm.cdf, 0.0, sigma), plug_in_variance(0.0, sigma)
+
+
+class DimensionExplorer(Explorer):
+    """d, the number of values and σ: variance against d (left), relative error of the gradient (right).
+
+    h = Φ(x₁) at x = 0. After each move: `errors`, {estimator: √(E‖estimate − ∇H‖²) / ‖∇H‖}.
+    """
+
+    @styled
+    def __init__(self):
+        self.d = slider("dimension d", [(f"{d:,}", d) for d in DIMENSIONS], 64)
+        self.n = slider("values of h (or of ∇h)", [(f"{n:,}", n) for n in BUDGETS], 1000)
+        self.sigma = slider("σ of the noise", NOISES, 0.5)
+        figure, (left, right) = new_figure(1, 2, width=9.8, height=3.8)
+        self._axis = np.logspace(0, math.log10(DIMENSIONS[-1]), 60)
+        names = (*ESTIMATORS, "plug-in")
+        colors = (*(COLORS[name] for name in ESTIMATORS), PURPLE)
+        dashes = ("-", "--", "-.", "-")
+        self._lines = [
+            left.plot(self._axis, self._axis, color=color, linestyle=dash, label=name)[0]
+            for name, color, dash in zip(names, colors, dashes, strict=True)
+        ]
+        self._signal = left.axhline(1, color=INK, linestyle=":", label="‖∇H‖²")
+        self._place = left.axvline(1, color=INK, linewidth=1)
+        left.set(xscale="log", yscale="log", ylim=(1e-6, 1e9), xlabel="dimension d", ylabel="variance of the estimate")
+        legend = left.legend(loc="upper left", ncols=2, fontsize=8.5, framealpha=1)
+        left.set_title("variance with this budget")
+        self._bars = right.barh(range(4), [1] * 4, left=1e-6, color=colors, height=0.6)
+        plate = dict(facecolor="white", edgecolor="none", pad=1)
+        self._marks = [right.text(1, y, "", va="center", fontsize=9.5, bbox=plate) for y in range(4)]
+        one = right.axvline(1, color=INK, linestyle=":")
+        right.set_yticks(range(4), names)
+        right.set(xscale="log", xlim=(1e-6, 3e6), ylim=(-0.6, 3.6), xlabel="error / ‖∇H‖ (1: nothing but noise)")
+        right.set_title("relative error of the gradient")
+        moving = [*self._lines, self._signal, self._place, *self._bars, one, *self._marks, legend]
+        super().__init__(figure, [self.d, self.n, self.sigma], moving)
+
+    def update(self) -> str:
+        d, n, sigma = self.d.value, self.n.value, self.sigma.value
+        parts, slope, plug_in = parts_at_zero(sigma)
+        self.errors = {name: math.sqrt(total_variance(parts[name], d) / n) / slope for name in ESTIMATORS}
+        self.errors["plug-in"] = math.sqrt(plug_in / n) / slope
+        for line, name in zip(self._lines, ESTIMATORS, strict=False):
+            line.set_ydata(total_variance(parts[name], self._axis) / n)
+        self._lines[-1].set_ydata(np.full(len(self._axis), plug_in / n))
+        self._signal.set_ydata([slope**2] * 2)
+        self._place.set_xdata([d] * 2)
+        for bar, mark, error in zip(self._bars, self._marks, self.errors.values(), strict=True):
+            bar.set_width(error - 1e-6)
+            mark.set_text(f"{error:.3g}")
+            mark.set_x(1.25 * error)
+        listed = ", ".join(f"{name} {error:.3g}" for name, error in self.errors.items())
+        return f"d = {d:,}, {n:,} values, σ = {sigma:g}, h = Φ(x₁) at 0: relative error {listed}"

@@ -1,0 +1,150 @@
+"""Checks of notebook 04: the warm-up radius, the scaling step, the worst half-space."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.stats import norm
+
+from rslab.lectures.answers import Wrong, answer, close, passed
+from rslab.smoothing.closed_forms import gaussian_expectation
+
+# -- exercise 1: the linear radius --------------------------------------------------------
+
+
+def warm_up(function: Callable) -> None:
+    """Check `function(p_a, p_b, sigma)` → the radius (p_a − p_b) / 2L with the sharp L."""
+    for p_a, p_b, sigma in ((0.9, 0.05, 0.4), (0.7, 0.2, 0.3), (0.6, 0.1, 2.0)):
+        _check_warm_up(float(answer(function, p_a, p_b, sigma)), p_a, p_b, sigma)
+    passed("warm_up: σ√(π/2) times the gap; it grows with σ, and twice as far as with the printed constant.")
+
+
+def _check_warm_up(radius: float, p_a: float, p_b: float, sigma: float) -> None:
+    gap, sharp = p_a - p_b, 1 / (sigma * math.sqrt(2 * math.pi))
+    if close(radius, gap / (2 * sharp)):
+        return
+    faults = {
+        gap / (4 * sharp): "Half of the right radius: L was taken from h. Apply the proof to h − ½: |h − ½| ≤ ½.",
+        gap / sharp: "Twice the right radius: A can fall *and* B can rise, so the gap closes with slope 2L.",
+        gap / math.sqrt(2 * sigma**2): (
+            "This is Corollary 2.5 as printed: it shrinks as σ grows. L falls like 1/σ; put it into (p_a − p_b) / 2L."
+        ),
+        gap * sharp / 2: "L was multiplied: the radius is the gap divided by 2L.",
+        gap * sharp: "L was multiplied: the radius is the gap divided by 2L.",
+        gap * math.sqrt(math.pi / 2) * sigma**2: "σ² appears in place of σ: L = 1/(σ√(2π)).",
+        gap * math.sqrt(math.pi / 2): "σ is missing: L = 1/(σ√(2π)).",
+        sigma / 2 * float(norm.ppf(p_a) - norm.ppf(p_b)): "This is the main theorem's radius; the warm-up is linear.",
+        p_a / (2 * sharp): "p_b is missing: what closes is the gap p_a − p_b.",
+    }
+    case = f"p_a = {p_a}, p_b = {p_b}, σ = {sigma}"
+    for wrong, message in faults.items():
+        if close(radius, wrong):
+            raise Wrong(f"{message} ({case}: came {radius:.4f}.)")
+    raise Wrong(f"For {case} expected (p_a − p_b) / 2L = {gap / (2 * sharp):.4f}, came {radius:.4f}.")
+
+
+# -- exercise 2: from σ = 1 to any σ ---------------------------------------------------------
+
+
+def scaling(function: Callable) -> None:
+    """Check `function(smooth_unit, h, x, sigma)` → H(x), using only smoothing with N(0, 1)."""
+
+    def smooth_unit(h: Callable, x: float) -> float:
+        if not callable(h):
+            raise Wrong("smooth_unit wants a function and a point: the function is h̃, not a number.")
+        return gaussian_expectation(h, float(x), 1.0, points=4001)
+
+    def h(z):
+        return torch.special.ndtr(3 * z - 0.9)
+
+    for x, sigma in ((0.2, 0.5), (-0.4, 2.0)):
+        try:
+            value = answer(function, smooth_unit, h, x, sigma)
+        except Wrong as wrong:
+            if isinstance(wrong.__cause__, Wrong):  # raised inside smooth_unit: show that message itself
+                raise wrong.__cause__ from None
+            raise
+        _check_scaling(float(value), h, smooth_unit, x, sigma)
+    passed("scaling: h̃(z) = h(σz) at x/σ. Slope 1 in x/σ is slope 1/σ in x.")
+
+
+def _check_scaling(value: float, h: Callable, smooth_unit: Callable, x: float, sigma: float) -> None:
+    right = smooth_unit(lambda z: h(sigma * z), x / sigma)
+    if close(value, right):
+        return
+    faults = {
+        smooth_unit(lambda z: h(z / sigma), sigma * x): (
+            "This is the lecture as printed, h(z/σ) at σx: the noise then has standard deviation 1/σ. "
+            "Ask that σ·(point + Z) = x + σZ."
+        ),
+        smooth_unit(lambda z: h(sigma * z), sigma * x): "h̃ is right, the point is not: σ · point must be x.",
+        smooth_unit(lambda z: h(sigma * z), x): "h̃ is right, but the point was not rescaled: σ · point must be x.",
+        smooth_unit(lambda z: h(z / sigma), x / sigma): "The point is right, h̃ is not: it must undo the division by σ.",
+        smooth_unit(lambda z: h(z / sigma), x): "h was stretched the wrong way, and the point must be rescaled too.",
+        smooth_unit(h, x / sigma): "The point is right, but h must be rescaled with it: h̃(z) = h(…).",
+        smooth_unit(h, x): "This smooths with σ = 1: neither h nor the point was rescaled.",
+        float(h(torch.tensor(x))): "This is h(x), not smoothed at all: call smooth_unit.",
+        sigma * right: "H̃ at the right point *is* H(x): no factor σ is left over.",
+        right / sigma: "H̃ at the right point *is* H(x): no factor 1/σ is left over.",
+    }
+    for wrong, message in faults.items():
+        if close(value, wrong):
+            raise Wrong(f"{message} (x = {x}, σ = {sigma}: came {value:.5f}, expected {right:.5f}.)")
+    raise Wrong(f"For x = {x}, σ = {sigma} expected H(x) = {right:.5f}, came {value:.5f}.")
+
+
+# -- exercise 3: the worst classifier ---------------------------------------------------------
+
+
+def worst_case(function: Callable) -> None:
+    """Check `function(x, delta, p_a, sigma)` → f, with f(z) `(N, d)` → booleans `(N,)`: whether z is A."""
+    rng = np.random.default_rng(0)
+    cases = (
+        (np.array([0.5, -0.3]), np.array([0.4, 0.3]), 0.9, 0.25),
+        (np.array([0.2, 0.9, -0.4]), np.array([-1.0, 2.0, 2.0]), 0.75, 1.5),
+        (np.array([-0.8, 0.1]), np.array([0.0, 0.3]), 0.6, 0.5),
+    )
+    for x, delta, p_a, sigma in cases:
+        points = x + 2.5 * sigma * rng.normal(size=(4000, len(x)))
+        case = f"x = {x.tolist()}, δ = {delta.tolist()}, p_A = {p_a}, σ = {sigma}"
+        _check_worst(answer(function, x.copy(), delta.copy(), p_a, sigma), points, x, delta, p_a, sigma, case)
+    passed("worst_case: probability p_A at x, Φ(Φ⁻¹(p_A) − ‖δ‖/σ) at x + δ, and no classifier has less.")
+
+
+def _check_worst(classifier, points, x, delta, p_a: float, sigma: float, case: str) -> None:
+    if not callable(classifier):
+        raise Wrong("Return a function of points (the inner `classifier`), not its values.")
+    given = np.asarray(answer(classifier, points.copy()))
+    if given.shape != (len(points),):
+        raise Wrong(f"The classifier gave shape {given.shape}, expected one answer a point, {(len(points),)}.")
+    given = given.astype(bool)
+    length, quantile = float(np.linalg.norm(delta)), float(norm.ppf(p_a))
+    along = (points - x) @ delta  # (N,)
+
+    def same(region: np.ndarray) -> bool:
+        return bool(np.mean(given == region) > 0.9995)
+
+    edge = sigma * length * quantile
+    if same(along <= edge):
+        return
+    faults = (
+        (along > edge, "This is the complement: A holds 1 − p_A at x. A is where ⟨δ, z − x⟩ is *at most* the edge."),
+        (along >= -edge, "Right probability at x, wrong side: A must lie away from δ, so that moving by δ loses it."),
+        (along <= -edge, "The sign of Φ⁻¹(p_A) is turned: A then has probability 1 − p_A at x."),
+        (along <= sigma * quantile, "‖δ‖ is missing at the edge: ⟨δ, noise⟩ has standard deviation σ‖δ‖."),
+        (along <= length * quantile, "σ is missing at the edge: ⟨δ, noise⟩ has standard deviation σ‖δ‖."),
+        (along <= quantile, "σ‖δ‖ is missing at the edge: that is the standard deviation of ⟨δ, noise⟩."),
+        (along <= sigma * length * p_a, "p_A was used in place of Φ⁻¹(p_A): a probability is no place on the line."),
+        (along <= sigma * length * norm.cdf(p_a), "Φ was used in place of its inverse: norm.ppf, not norm.cdf."),
+        (along <= sigma**2 * length * quantile, "σ² at the edge: the standard deviation of ⟨δ, noise⟩ is σ‖δ‖."),
+        (points @ delta <= edge, "Not centred: the half-space must be placed around x, ⟨δ, z − x⟩."),
+        ((points - x - delta) @ delta <= edge, "Centred at x + δ: p_A is what the classifier has at x."),
+    )
+    for region, message in faults:
+        if same(region):
+            raise Wrong(f"{message} ({case})")
+    raise Wrong(
+        f"For {case} {np.mean(given != (along <= edge)):.0%} of the test points get the wrong answer: "
+        "A is where ⟨δ, z − x⟩ ≤ σ‖δ‖Φ⁻¹(p_A)."
+    )

@@ -1,0 +1,186 @@
+"""Figures of notebook 05: log and mean, the plug-in estimator, and networks trained with noise."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from scipy.stats import binom, norm
+from torch import Tensor
+
+from rslab.lectures.style import COLORS, CYCLE, DASHES, GREEN, GREY, INK, VERMILION, new_figure, show_image, styled
+from rslab.report import published
+
+# -- log and mean ----------------------------------------------------------------------------------
+
+
+@styled
+def jensen_figure(first: float = 0.9, second: float = 0.1) -> Figure:
+    """−log p with two noisy copies on it: the mean of the two losses lies above the loss of the mean."""
+    p = np.linspace(0.03, 1, 300)
+    mean = (first + second) / 2
+    outside, inside = -math.log(mean), -(math.log(first) + math.log(second)) / 2
+    figure, axes = new_figure(width=7.6, height=3.9)
+    axes.plot(p, -np.log(p), color=INK, label="−log p")
+    axes.plot([first, second], [-math.log(first), -math.log(second)], "o-", color=GREY, linewidth=1.2, markersize=8)
+    axes.lines[-1].set_label("two noisy copies of one image")
+    axes.plot(mean, inside, "s", color=COLORS["gaussian"], markersize=10, markeredgecolor=INK)
+    axes.lines[-1].set_label(f"mean of the losses: {inside:.3f}")
+    axes.plot(mean, outside, "*", color=COLORS["smoothed"], markersize=15, markeredgecolor=INK)
+    axes.lines[-1].set_label(f"loss of the mean: {outside:.3f}")
+    axes.annotate("", (mean, inside - 0.05), (mean, outside + 0.07), arrowprops=dict(arrowstyle="<->", color=VERMILION))
+    axes.text(mean - 0.02, (inside + outside) / 2, "Jensen's gap", color=VERMILION, va="center", ha="right")
+    axes.set(xlabel="F_y of a noisy copy", ylabel="loss", xlim=(0, 1.02), ylim=(0, 3.5))
+    axes.legend(loc="upper right")
+    return figure
+
+
+# -- the plug-in estimator on a two-valued F ----------------------------------------------------------
+
+HIGH, LOW, WALL = 0.9, 0.1, 0.25  # F_y is HIGH up to a wall at distance WALL from the image, LOW beyond
+
+
+def share_high(sigma: float) -> float:
+    """P(F_y(x + δ) = HIGH) = Φ(WALL / σ)."""
+    return float(norm.cdf(WALL / sigma))
+
+
+def plug_in(q: float, m: int, high: float = HIGH, low: float = LOW) -> tuple[np.ndarray, np.ndarray]:
+    """The plug-in estimate of −log G_y and its probability, for each number 0 … m of copies on the high side."""
+    count = np.arange(m + 1)
+    return -np.log((high * count + low * (m - count)) / m), binom.pmf(count, m, q)
+
+
+def plug_in_moments(q: float, m: int, high: float = HIGH, low: float = LOW) -> tuple[float, float, float]:
+    """(bias, standard deviation, second-order bias Var/(2mG²)) of the plug-in estimate of −log G_y, exactly."""
+    values, weights = plug_in(q, m, high, low)
+    mean = float(values @ weights)
+    truth = q * high + (1 - q) * low
+    variance = q * (1 - q) * (high - low) ** 2
+    return mean + math.log(truth), float(np.sqrt((values - mean) ** 2 @ weights)), variance / (2 * m * truth**2)
+
+
+@torch.no_grad()
+def label_log_probs(f, x: Tensor, y: Tensor, sigma: float, n: int, seed: int = 0) -> Tensor:
+    """log F(x + δᵢ)_y of each of n noisy copies of each image: (n, B), in chunks of 50."""
+    noise = torch.randn(n, 1, *x.shape[1:], generator=torch.Generator().manual_seed(seed)) * sigma
+    chunks = []
+    for part in noise.split(50):
+        log_probs = f((x + part).flatten(0, 1)).log_softmax(1).unflatten(0, (len(part), len(x)))
+        chunks.append(log_probs.gather(2, y.expand(len(part), -1)[..., None])[..., 0])
+    return torch.cat(chunks)
+
+
+def network_bias(log_f: Tensor, samples) -> tuple[np.ndarray, np.ndarray]:
+    """(bias, second-order bias) of the plug-in loss for each m, mean over images; log_f: (n, B), n ≫ m."""
+    n = len(log_f)
+    truth = np.log(n) - log_f.logsumexp(0)  # (B,)
+    groups = [log_f[: n // m * m].unflatten(0, (n // m, m)) for m in samples]
+    estimates = [np.log(m) - group.logsumexp(1) for m, group in zip(samples, groups, strict=True)]
+    bias = np.array([float((estimate.mean(0) - truth).mean()) for estimate in estimates])
+    probs = log_f.exp()
+    relative = float((probs.var(0) / probs.mean(0) ** 2).mean())
+    return bias, relative / (2 * np.array(samples))
+
+
+@styled
+def network_bias_figure(samples, bias: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
+    """Bias of the plug-in loss against m on a log scale, a colour a network; dashed: Var/(2mG²)."""
+    figure, axes = new_figure(width=7.2, height=3.7)
+    for name, (exact, second) in bias.items():
+        axes.plot(samples, exact, "o-", color=COLORS[name], label=name)
+        axes.plot(samples, second, "--", color=COLORS[name], linewidth=1.2)
+    axes.plot([], [], "--", color=INK, linewidth=1.2, label="second order: Var / (2mG²)")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(samples, [str(m) for m in samples])
+    axes.set(yscale="log", xlabel="noise samples m", ylabel="bias of the loss (nats)")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    return figure
+
+
+SIGMA_STYLES = dict(zip((0.12, 0.25, 0.5, 1.0), zip(CYCLE, (":", "-", "--", "-."), strict=False), strict=True))
+
+# -- networks under noise ---------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def accuracy_under_noise(f, x: Tensor, y: Tensor, sigmas, copies: int = 20, seed: int = 0) -> list[float]:
+    """Share (%) of noisy copies that f itself classifies correctly, for each σ; one noise for all."""
+    noise = torch.randn(copies, *x.shape, generator=torch.Generator().manual_seed(seed))
+    labels = y.repeat(copies)
+    return [100 * float((f((x + s * noise).flatten(0, 1)).argmax(1) == labels).float().mean()) for s in sigmas]
+
+
+@styled
+def under_noise_figure(sigmas, accuracies: dict[str, list[float]], images: Tensor, sigma: float) -> Figure:
+    """Accuracy of f on noisy digits against σ, a curve a training method; right, two digits without and with noise."""
+    figure, axes = new_figure(1, 2, width=9.6, height=3.8, width_ratios=(2.1, 1))
+    for (name, values), line in zip(accuracies.items(), DASHES, strict=False):
+        axes[0].plot(sigmas, values, linestyle=line, marker="o", markersize=4, color=COLORS[name], label=name)
+    axes[0].axvline(sigma, color=GREEN, linewidth=1)
+    axes[0].axhline(10, color=INK, linewidth=1, linestyle=":")
+    axes[0].text(0.0, 12, "guessing", fontsize=9)
+    axes[0].set(xlabel="σ of the noise (pixels in [0, 1])", ylabel="accuracy of f (%)", ylim=(0, 128))
+    axes[0].set_yticks(range(0, 101, 25))
+    axes[0].legend(loc="upper center", ncols=3)
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0)) * sigma
+    grid = torch.cat((torch.cat(tuple(images), 2), torch.cat(tuple(images + noise), 2)), 1)
+    show_image(axes[1], grid, f"above σ = 0, below σ = {sigma:g}")
+    return figure
+
+
+@styled
+def three_methods_figure(radii, curves: dict[str, np.ndarray], sigma: float) -> Figure:
+    """Certified accuracy against the radius for standard, Gaussian and direct training."""
+    figure, axes = new_figure(width=7.2, height=4.0)
+    for (name, curve), line in zip(curves.items(), (":", "-", "--"), strict=False):
+        axes.plot(radii, curve, color=COLORS[name], linestyle=line, label=name)
+    axes.set(xlabel="ℓ2 radius (pixels in [0, 1])", ylabel="certified accuracy of the vote (%)")
+    axes.set(ylim=(0, 101), xlim=(0, radii[-1]), title=f"digits, σ = {sigma:g}")
+    axes.legend(loc="upper right")
+    return figure
+
+
+@styled
+def certainty_figure(shares: dict[str, Tensor]) -> Figure:
+    """How F_y of the noisy copies is distributed, a histogram a method: probabilities (% of copies) in ten bins."""
+    figure, axes = new_figure(width=7.6, height=3.5)
+    edges = np.linspace(0, 1, 11)
+    width = 0.09 / len(shares)
+    for index, (name, values) in enumerate(shares.items()):
+        counts = np.histogram(values.flatten().numpy(), edges)[0] / values.numel()
+        axes.bar(edges[:-1] + 0.05 + (index - (len(shares) - 1) / 2) * width, 100 * counts, width, color=COLORS[name])
+        axes.patches[-1].set_label(name)
+    axes.set(xlabel="F_y of a noisy copy", ylabel="share of copies (%)", xlim=(0, 1))
+    axes.legend(loc="upper center")
+    return figure
+
+
+@styled
+def trade_off_figure(curves: dict[float, tuple[np.ndarray, np.ndarray]], title: str = "") -> Figure:
+    """Certified accuracy against the radius for networks trained and certified with one σ each; their envelope."""
+    figure, axes = new_figure(1, 2, width=10.0, height=4.0)
+    for cell, group in zip(axes, (curves, published_curves()), strict=True):
+        for sigma, (radii, accuracy) in group.items():
+            color, line = SIGMA_STYLES[sigma]
+            cell.step(radii, accuracy, where="pre", color=color, linestyle=line, label=f"σ = {sigma:g}")
+    axes[0].set(title=title or "digits")
+    axes[1].set(title="CIFAR-10, published ResNet-110")
+    for cell in axes:
+        cell.set(xlabel="ℓ2 radius (pixels in [0, 1])", ylim=(0, 101), ylabel="certified accuracy (%)")
+        cell.set_xlim(left=0)
+        cell.legend(loc="upper right")
+    return figure
+
+
+def published_gaussian() -> pd.DataFrame:
+    """The published Gaussian ResNet-110s, trained and certified with one σ each, on all 10,000 CIFAR-10 test images."""
+    table = published.load("cifar10-best")
+    gaussian = table[(table.method == "gaussian") & (table.every == 1) & (table.train_sigma == table.sigma)]
+    return gaussian.drop_duplicates("sigma").sort_values("sigma")
+
+
+def published_curves() -> dict[float, tuple[np.ndarray, np.ndarray]]:
+    """σ → (radii, certified accuracy in %) of `published_gaussian`."""
+    return {float(row.sigma): published.curve(row) for _, row in published_gaussian().iterrows()}

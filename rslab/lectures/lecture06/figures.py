@@ -1,0 +1,275 @@
+"""Figures of notebook 06: the two objectives on a line, in the plane and on digits; the four combinations."""
+
+import math
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from rslab import attacks
+from rslab.lectures.style import BLUE, COLORS, GREY, INK, ORANGE, PURPLE, SKY, new_figure, styled
+from rslab.report.tables import certified_accuracy
+from rslab.smoothing.classifier import log_mean_probs, mean_log_probs
+from rslab.smoothing.closed_forms import StepClassifier
+from rslab.store.logs import read_log
+from rslab.store.run_folder import RESULTS
+
+NAIVE, SMOOTHADV = COLORS["naive"], COLORS["smoothadv"]
+OBJECTIVES = {  # name → what it makes of m noisy copies, and how the loss is read from that
+    "SmoothAdv": (log_mean_probs, attacks.cross_entropy),
+    "naive": (mean_log_probs, attacks.negative_log_likelihood),
+}
+
+# -- one pixel: everything exact -----------------------------------------------------------------
+
+
+def objectives(toy: StepClassifier, places: np.ndarray, sigma: float) -> dict[str, np.ndarray]:
+    """G_y and the two losses at each place on the line, in closed form."""
+    probability = np.array([toy.probability(x, sigma) for x in places])
+    naive = np.array([toy.naive_loss(x, sigma) for x in places])
+    return {"G": probability, "naive": naive, "SmoothAdv": -np.log(probability)}
+
+
+def best_places(toy: StepClassifier, sigma: float, epsilon: float, points: int = 1501) -> dict[str, float]:
+    """Where in [−ε, ε] either objective is largest, on a grid."""
+    grid = np.linspace(-epsilon, epsilon, points)
+    losses = objectives(toy, grid, sigma)
+    return {name: float(grid[losses[name].argmax()]) for name in ("naive", "SmoothAdv")}
+
+
+def _draw_step(axes, toy: StepClassifier, reach: float) -> None:
+    edges = [-reach, *toy.edges, reach]
+    axes.stairs(toy.values, edges, baseline=None, color=GREY, linewidth=1.8, label="F_y, the base classifier")
+
+
+@styled
+def toy_figure(toy: StepClassifier, sigma: float = 0.5, epsilon: float = 0.75, reach: float = 1.5) -> Figure:
+    """F_y and G_y on a line (left); the naive and SmoothAdv's loss with their maxima in the ball (right)."""
+    places = np.linspace(-reach, reach, 301)
+    curves, best = objectives(toy, places, sigma), best_places(toy, sigma, epsilon)
+    figure, (left, *right) = new_figure(1, 3, width=10.2, height=3.7, width_ratios=(1.3, 1, 1))
+    _draw_step(left, toy, reach)
+    left.plot(places, curves["G"], color=BLUE, label="G_y, its average under noise")
+    left.axhline(0.5, color=INK, linestyle="--", linewidth=1)
+    for name, color, marker in (("naive", NAIVE, "v"), ("SmoothAdv", SMOOTHADV, "*")):
+        height = toy.probability(best[name], sigma)
+        left.plot(best[name], height, marker, color=color, markeredgecolor=INK, markersize=12)
+    left.set(ylim=(-0.03, 1.42), yticks=np.arange(0, 1.1, 0.25), ylabel="probability of y", title="the classifier")
+    left.legend(loc="upper center", fontsize=8.5)
+    for axes, name, color, marker in zip(right, ("naive", "SmoothAdv"), (NAIVE, SMOOTHADV), "v*", strict=True):
+        axes.plot(places, curves[name], color=color)
+        axes.plot(best[name], np.interp(best[name], places, curves[name]), marker, color=color)
+        axes.lines[-1].set(markeredgecolor=INK, markersize=12, clip_on=False, zorder=5)
+        axes.set_title("naive: E[−log F_y]" if name == "naive" else "SmoothAdv: −log E[F_y]")
+        axes.set_ylabel("loss")
+    for axes in (left, *right):
+        axes.axvspan(-epsilon, epsilon, color=SKY, alpha=0.15)
+        axes.axvline(0, color=INK, linewidth=1)
+        axes.set(xlim=(-reach, reach), xlabel="pixel t; the image is 0")
+    return figure
+
+
+@styled
+def price_figure() -> Figure:
+    """What one copy adds to either loss when its F_y falls towards 0 and the other 99 copies keep 0.9."""
+    falling = np.logspace(0, -12, 200)
+    figure, axes = new_figure(width=7.4, height=3.4)
+    naive = -(99 * math.log(0.9) + np.log(falling)) / 100
+    smoothadv = -np.log((99 * 0.9 + falling) / 100)
+    axes.plot(falling, naive, color=NAIVE, linestyle="--", label="naive: mean of −log F_y")
+    axes.plot(falling, smoothadv, color=SMOOTHADV, label="SmoothAdv: −log of the mean of F_y")
+    axes.set(xscale="log", xlabel="F_y of one copy in a hundred; the others have 0.9", ylabel="loss", ylim=(0, 0.45))
+    axes.invert_xaxis()
+    axes.set_title("the price of one lost copy")
+    axes.legend(loc="upper left")
+    return figure
+
+
+# -- two pixels: PGD with m samples ----------------------------------------------------------------
+
+
+@cache
+def _plane_grid(sigma: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Points of N(0, σ²I) on ±5.5σ, fine across the narrow dip, and the weights of either axis."""
+    axes = [torch.linspace(-5.5, 5.5, count, dtype=torch.float64) for count in (301, 81)]
+    weights = [torch.exp(-z * z / 2) / torch.exp(-z * z / 2).sum() for z in axes]
+    return torch.cartesian_prod(*axes) * sigma, weights[0], weights[1]
+
+
+def plane_probability(toy, x: Tensor, sigma: float = 0.5) -> float:
+    """G_y at a point (2,) of the plane, by quadrature."""
+    points, first, second = _plane_grid(sigma)
+    inside = toy(x + points).softmax(1)[:, 1].view(len(first), len(second))
+    return float(first @ inside @ second)
+
+
+def plane_attack(toy, name: str, m: int, seeds: int = 50, sigma: float = 0.5, epsilon: float = 0.75) -> Tensor:
+    """Where PGD (T = 20, step 2ε/T, fixed noise) ends from the origin, for `seeds` draws of m samples: (seeds, 2).
+
+    An image is ½ + x/2, so that the ball fits into [0, 1].
+    """
+    estimate, objective = OBJECTIVES[name]
+    generator = torch.Generator().manual_seed(m)
+    noise = torch.randn(m, seeds, 2, 1, 1, dtype=torch.float64, generator=generator) * sigma
+    start, labels = torch.full((seeds, 2, 1, 1), 0.5, dtype=torch.float64), torch.ones(seeds, dtype=torch.long)
+    ends = attacks.pgd(
+        lambda image: estimate(toy, 2 * image - 1, noise),
+        start,
+        labels,
+        epsilon / 2,
+        steps=20,
+        step_size=epsilon / 20,
+        objective=objective,
+    )
+    return (2 * ends - 1).flatten(1)
+
+
+def _line(axes, samples, values, name: str, label: str = "", **options) -> None:
+    style = {"naive": dict(color=NAIVE, marker="v", linestyle="--"), "SmoothAdv": dict(color=SMOOTHADV, marker="o")}
+    axes.plot(samples, values, label=label or name, **style[name], **options)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(samples, [str(m) for m in samples], minor=False)
+
+
+@styled
+def success_figure(samples, success: dict[str, list[float]]) -> Figure:
+    """Share of attacks that flip G on the two-pixel toy, against the number m of noise samples."""
+    figure, axes = new_figure(width=7.0, height=3.5)
+    for name, share in success.items():
+        _line(axes, samples, 100 * np.array(share), name)
+    axes.set(xlabel="noise samples m", ylabel="attacks that flip G (%)", ylim=(-3, 130), yticks=range(0, 101, 25))
+    axes.legend(loc="upper left", ncols=2)
+    return figure
+
+
+# -- digits -----------------------------------------------------------------------------------
+
+
+def attack_smoothed(f, x: Tensor, y: Tensor, name: str, m: int, epsilon: float, steps: int, sigma: float, seed=0):
+    """PGD on either objective with m fixed noise samples: the adversarial images (B, C, H, W)."""
+    estimate, objective = OBJECTIVES[name]
+    noise = torch.randn(m, *x.shape, generator=torch.Generator().manual_seed(seed)) * sigma
+    return attacks.pgd(lambda z: estimate(f, z, noise), x, y, epsilon, steps=steps, objective=objective)
+
+
+@torch.no_grad()
+def smoothed_probability(f, x: Tensor, y: Tensor, sigma: float, n: int = 400, seed: int = 1000) -> Tensor:
+    """G(x)_y of each image (B,) from n fresh noise samples, the same for every call with one seed."""
+    noise = torch.randn(n, 1, *x.shape[1:], generator=torch.Generator().manual_seed(seed)) * sigma
+    return log_mean_probs(f, x, noise.expand(n, *x.shape)).exp().gather(1, y[:, None])[:, 0]
+
+
+@styled
+def digits_attack_figure(samples, results: dict[str, dict[str, list[float]]], epsilon: float) -> Figure:
+    """Mean G_y after each attack against m, a panel a model; horizontal: clean images and the attack on f."""
+    figure, panels = new_figure(1, len(results), width=9.6, height=3.8, sharey=True)
+    for axes, (model, values) in zip(panels, results.items(), strict=True):
+        axes.axhline(values["clean"][0], color=INK, linestyle=":", label="no attack")
+        axes.axhline(values["base"][0], color=ORANGE, linestyle="-.", label="attack on f, no noise")
+        for name in OBJECTIVES:
+            _line(axes, samples, values[name], name, f"{name} attack on G")
+        axes.set(xlabel="noise samples m of the attack", title=f"{model}, ε = {epsilon:g}", ylim=(0.38, 1.18))
+        axes.set_yticks(np.arange(0.4, 1.01, 0.1))
+        axes.legend(loc="upper left", fontsize=8.5, ncols=2)
+    panels[0].set_ylabel("mean G_y after the attack")
+    return figure
+
+
+@styled
+def ddn_figure(certified: list[float], found: list[float], of: int) -> Figure:
+    """Certified radius and distance of the adversarial example that DDN found, a dot an image; `of` were tried."""
+    figure, axes = new_figure(width=6.2, height=4.0)
+    top = 1.08 * max(found)
+    axes.plot([0, top], [0, top], color=INK, linestyle="--", label="distance = certified radius")
+    axes.fill_between([0, top], 0, [0, top], color=GREY, alpha=0.15)
+    axes.plot(certified, found, "o", color=SMOOTHADV, markersize=5, markeredgecolor=INK, label="one digit")
+    axes.text(0.97 * top, 0.06 * top, "no attack can land here", ha="right", color=GREY)
+    axes.set(xlim=(0, top), ylim=(0, 1.35 * top), xlabel="certified radius", ylabel="distance found by DDN")
+    axes.set_title(f"the truth lies between ({len(found)} of {of} digits)")
+    axes.legend(loc="upper left")
+    return figure
+
+
+@styled
+def stein_figure(samples, cosine: dict[str, np.ndarray]) -> Figure:
+    """Cosine between a gradient estimate with m samples and the plug-in gradient with very many: mean and spread."""
+    figure, axes = new_figure(width=7.2, height=3.6)
+    marks = (("o", "-", SMOOTHADV), ("s", "--", PURPLE), ("v", ":", GREY))
+    for (name, values), (marker, line, color) in zip(cosine.items(), marks, strict=False):
+        mean, spread = values.mean(1), values.std(1)
+        axes.plot(samples, mean, marker=marker, linestyle=line, color=color, label=name)
+        axes.fill_between(samples, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(samples, [str(m) for m in samples])
+    axes.set(xlabel="network evaluations", ylabel="cosine with the true direction", ylim=(-0.1, 1.5))
+    axes.set_yticks(np.arange(0, 1.1, 0.25))
+    axes.legend(loc="upper left")
+    return figure
+
+
+# -- published attacks -------------------------------------------------------------------------
+
+
+def published_attacks() -> pd.DataFrame:
+    """Accuracy of g in % by (attack, samples) and ε: attacks of Salman et al. on Cohen et al.'s ResNet-110."""
+    table = pd.read_csv(RESULTS / "published" / "attacks.tsv", sep="\t", comment="#", index_col=["attack", "samples"])
+    return table.rename(columns=float)
+
+
+@styled
+def published_attacks_figure(table: pd.DataFrame, shown=(0.25, 0.5, 1.0, 2.0)) -> Figure:
+    """Accuracy of the published Gaussian ResNet-110 under attack against m: SmoothAdv, base (flat), gradient-free."""
+    figure, axes = new_figure(1, len(shown), width=10.2, height=3.6, sharey=True)
+    for cell, epsilon in zip(axes, shown, strict=True):
+        column = table[epsilon]
+        cell.axhline(column["base"].iloc[0], color=ORANGE, linestyle="-.", label="attack on f")
+        for attack, color, line, marker in (
+            ("smoothadv", SMOOTHADV, "-", "o"),
+            ("gradient-free", PURPLE, "--", "s"),
+        ):
+            cell.plot(column[attack].index, column[attack], color=color, linestyle=line, marker=marker, markersize=4)
+            cell.lines[-1].set_label({"smoothadv": "SmoothAdv"}.get(attack, "gradient-free"))
+        cell.set_xscale("log", base=2)
+        cell.set_xticks((1, 8, 64, 512), ("1", "8", "64", "512"))
+        cell.set(xlabel="noise samples m", title=f"ε = {epsilon:g}", ylim=(0, 100))
+    axes[0].set_ylabel("accuracy of g (%)")
+    axes[-1].legend(loc="upper right", fontsize=8.5)
+    return figure
+
+
+# -- the four combinations ---------------------------------------------------------------------
+
+WAYS = {
+    "gaussian": "no attack: Gaussian",
+    "1-combine1": "(1) robust f, and noise",
+    "2-combine2": "(2) attack f, then noise",
+    "3-combine3": "(3) noise, then attack f",
+    "4-smoothadv": "(4) attack G",
+}
+
+
+def combination_logs(folder: str) -> dict[str, list[pd.DataFrame]]:
+    """way → the certification logs of its seeds, from the shipped runs of `combinations-…`."""
+    root = RESULTS / folder
+    return {way: [read_log(path) for path in sorted(root.glob(f"{way}-[0-9]/certify.tsv"))] for way in WAYS}
+
+
+@styled
+def combinations_figure(folders: dict[str, str]) -> Figure:
+    """Certified accuracy against the radius for the ways of `WAYS`: mean over seeds, band from lowest to highest."""
+    figure, panels = new_figure(1, len(folders), width=10.2, height=4.2)
+    for axes, (folder, title) in zip(panels, folders.items(), strict=True):
+        logs = combination_logs(folder)
+        radii = np.linspace(0, 1.02 * max(log.radius.max() for runs in logs.values() for log in runs), 120)
+        for (way, runs), line in zip(logs.items(), ("-", ":", "--", "-.", "-"), strict=True):
+            color = COLORS[way.split("-")[-1]]
+            curves = np.stack([certified_accuracy(log, radii) for log in runs])
+            axes.fill_between(radii, curves.min(0), curves.max(0), color=color, alpha=0.15, linewidth=0)
+            axes.plot(radii, curves.mean(0), color=color, linestyle=line, label=WAYS[way], linewidth=1.8)
+        axes.set(xlabel="ℓ2 radius (pixels in [0, 1])", title=title, ylim=(0, 101), xlim=(0, radii[-1]))
+    panels[0].set_ylabel("certified accuracy (%)")
+    panels[0].legend(loc="upper right", fontsize=8.5)
+    return figure

@@ -1,0 +1,204 @@
+"""Figures of notebook 08: looking early, later methods, floating point, other norms."""
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from scipy.stats import binom, norm
+from torch import Tensor
+
+from rslab.lectures.style import (
+    BLUE,
+    COLORS,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    method_of,
+    new_figure,
+    styled,
+)
+from rslab.smoothing import bounds
+from rslab.smoothing.sequential import SequentialPlan, boundary
+
+# -- looking early ----------------------------------------------------------------------------
+
+
+def passing(miss: float, taken: tuple[int, ...], limits) -> np.ndarray:
+    """P(some look up to k sees at most c_k misses), for every k: (K,); summed exactly, history by history."""
+    alive, passed, before, so_far = np.ones(1), 0.0, 0, []
+    for votes, limit in zip(taken, limits, strict=True):
+        new = votes - before
+        before = votes
+        alive = np.convolve(alive, binom.pmf(np.arange(new + 1), new, miss))  # alive[k]: k misses, not passed yet
+        passed += alive[: limit + 1].sum()
+        alive[: limit + 1] = 0.0
+        so_far.append(passed)
+    return np.array(so_far)
+
+
+def rules(miss: float, taken: tuple[int, ...], alpha: float) -> dict[str, tuple[int, ...]]:
+    """The largest number of misses with which each way of looking passes, at every look."""
+
+    def once(level: float) -> tuple[int, ...]:
+        return tuple(boundary(miss, (votes,), level)[0] for votes in taken)
+
+    return {
+        "the bound at level α, at every look": once(alpha),
+        "the bound at level α / K, at every look": once(alpha / len(taken)),
+        "exact spending": boundary(miss, taken, alpha),
+    }
+
+
+@styled
+def peeking_figure(miss: float, taken: tuple[int, ...], alpha: float) -> Figure:
+    """The probability of a false certificate so far, against the votes taken, for three ways of looking."""
+    figure, axes = new_figure(width=8.6, height=4.0)
+    for (name, limits), color, dash in zip(
+        rules(miss, taken, alpha).items(), (VERMILION, PURPLE, GREEN), "- -- -.".split(), strict=True
+    ):
+        axes.plot(taken, passing(miss, taken, limits), dash, color=color, label=name)
+    axes.axhline(alpha, color=INK, linestyle=":", linewidth=1.5)
+    axes.annotate("α", (taken[0], alpha), (4, 4), textcoords="offset points")
+    axes.set(xscale="log", xlabel="votes taken (log scale)", ylabel="P(false certificate so far)")
+    axes.set_title(f"p_A exactly at the threshold, {len(taken)} looks")
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="upper left")
+    return figure
+
+
+@styled
+def paths_figure(plan: SequentialPlan, p_a: tuple[float, ...], seed: int = 0) -> Figure:
+    """Share of misses against votes: a few simulated runs, and where one radius passes or is given up."""
+    figure, axes = new_figure(width=8.6, height=4.2)
+    taken = np.array(plan.looks)
+    reach, limits = plan.boundaries[0], np.minimum(plan.limits[0], taken)
+    some = reach >= 0
+    axes.plot(taken[some], reach[some] / taken[some], color=GREEN, linewidth=2.5, label="passes on or below")
+    axes.plot(taken[:-1], limits[:-1] / taken[:-1], color=ORANGE, linewidth=2.5, label="given up on or above")
+    axes.axhline(plan.misses[0], color=INK, linestyle=":", label="miss rate at which the radius just fails")
+    rng = np.random.default_rng(seed)
+    for p, color in zip(p_a, (BLUE, SKY, GREY, PURPLE), strict=False):
+        new = np.diff(taken, prepend=0)
+        misses = rng.binomial(new, 1 - p).cumsum()
+        stop = np.flatnonzero((misses <= reach) | (misses >= limits))
+        last = int(stop[0]) + 1 if len(stop) else len(taken)
+        axes.plot(taken[:last], (misses / taken)[:last], "o-", color=color, markersize=4, linewidth=1)
+        axes.annotate(
+            f"p_A = {p:g}", (taken[last - 1], (misses / taken)[last - 1]), (6, -3), textcoords="offset points"
+        )
+    axes.set(xscale="log", xlabel="votes taken (log scale)", ylabel="share of misses")
+    axes.set_title(f"radius {plan.radii[0]:g} at σ = {plan.sigma:g}, α = {plan.alpha:g}, at most {plan.n:,} votes")
+    axes.set_xlim(right=3 * plan.n)
+    axes.legend(loc="upper right")
+    return figure
+
+
+@styled
+def votes_figure(rows: dict[str, dict], n: int) -> Figure:
+    """Votes an image for each published model: sequential, and the floor; `rows` by `compare_votes`."""
+    figure, axes = new_figure(width=8.6, height=3.8)
+    places = np.arange(len(rows))
+    for place, (name, row) in zip(places, rows.items(), strict=True):
+        color = COLORS[method_of(name) or "gaussian"]
+        axes.bar(place, row["votes"], color=color, width=0.6)
+        axes.text(place, row["votes"] * 1.1, f"÷ {n / row['votes']:.1f}", ha="center", fontsize=9)
+        axes.plot([place - 0.3, place + 0.3], [row["floor"]] * 2, color=INK, linewidth=2)
+    axes.axhline(n, color=VERMILION, linestyle="--", label=f"fixed: {n:,} votes")
+    axes.plot([], [], color=INK, label="floor of any method as sound and as strong")
+    names = [f"{name.split('-')[0]}\nσ = {name.split('-')[1]}" for name in rows]
+    axes.set_xticks(places, [name.replace("smoothadv", "SmoothAdv").replace("gaussian", "Gaussian") for name in names])
+    axes.set(yscale="log", ylabel="votes an image (log scale)", ylim=(300, 6e5))
+    axes.set_title("every radius of the table decided, published CIFAR-10 models")
+    axes.legend(loc="upper left", ncols=2)
+    return figure
+
+
+# -- later methods ------------------------------------------------------------------------------
+
+# CIFAR-10, ResNet-110, σ = 0.5, all 10,000 test images, n = 100,000; ACR from per-image logs that the authors
+# (or, for Gaussian, a later reproduction) published; seconds an epoch on one machine, as reported by CAT-RS.
+METHODS = (
+    ("Gaussian (retrained)", 0.571, 22),
+    ("Consistency", 0.720, 43),
+    ("SmoothMix", 0.736, 184),
+    ("MACER", 0.691, 303),
+    ("CAT-RS", 0.757, 355),
+    ("SmoothAdv (best of grid)", 0.738, 352),  # T = 2, m = 8: m (2T + 3) = 56 of the 92 passes that took 579 s
+)
+
+
+@styled
+def methods_figure() -> Figure:
+    """ACR against the cost of training, for methods after SmoothAdv."""
+    figure, axes = new_figure(width=8.6, height=3.9)
+    for name, acr, seconds in METHODS:
+        axes.plot(seconds, acr, "o", color=COLORS.get(method_of(name) or "", ORANGE), markersize=9)
+        axes.annotate(name, (seconds, acr), (8, -12), textcoords="offset points", fontsize=9)
+    axes.set(xscale="log", xlim=(15, 1000), ylim=(0.54, 0.79), ylabel="ACR, σ = 0.5")
+    axes.set(xlabel="seconds an epoch (log scale)", title="CIFAR-10, ResNet-110: what training buys")
+    axes.set_xticks((20, 50, 100, 200, 500), ("20", "50", "100", "200", "500"))
+    axes.minorticks_off()
+    return figure
+
+
+# -- floating point -----------------------------------------------------------------------------
+
+
+class LowBits:
+    """A base classifier that reads the last bits: class 1 if every pixel is a multiple of 2^−24 `step`, else class 0.
+
+    A measurable function of the image, so the theorem speaks about it. In float32, fl(step + noise) is always such
+    a multiple; fl(0 + noise) is not where the noise is small.
+    """
+
+    def __init__(self, step: float):
+        self.step = step
+
+    def __call__(self, images: Tensor) -> Tensor:
+        units = images.double() / self.step * 2.0**24  # exact: a change of exponent, if step is a power of 2
+        multiple = (units == units.round()).flatten(1).all(1)
+        return torch.stack([(~multiple).float(), multiple.float()], dim=1)
+
+
+@styled
+def precision_figure(rows: list[tuple[float, float, float]]) -> Figure:
+    """`rows`: (distance to an image with another answer, radius certified in float32, p̲_A), nearest first."""
+    figure, axes = new_figure(width=8.0, height=3.6)
+    distance, radius = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+    axes.plot(distance, radius, "o-", color=GREEN, label="certified radius")
+    axes.plot(distance, distance, "s--", color=VERMILION, label="distance of an image that g answers otherwise")
+    axes.set(xscale="log", xlabel="distance (log scale)", ylabel="ℓ2", title="certificates computed in float32")
+    axes.set_ylim(0, 1.35 * radius.max())
+    axes.set_xticks(distance, [f"{value:.3f}" for value in distance])
+    axes.minorticks_off()
+    axes.legend(loc="upper left")
+    return figure
+
+
+# -- other norms --------------------------------------------------------------------------------
+
+
+@styled
+def norms_figure(alpha: float = 0.001, n: int = 100_000) -> Figure:
+    """The ℓ∞ radius that an ℓ2 certificate implies, against the number of pixels, for unanimous votes."""
+    figure, axes = new_figure(width=8.6, height=4.0)
+    d = np.geomspace(10, 3e5, 100)
+    for sigma, color, dash in ((0.25, ORANGE, "-"), (0.5, PURPLE, "--"), (1.0, BLUE, "-.")):
+        cap = bounds.max_certified_radius(n, alpha, sigma)
+        axes.plot(d, 255 * cap / np.sqrt(d), dash, color=color, label=f"σ = {sigma:g}, all votes agree")
+    for pixels, name in ((64, "digits"), (784, "MNIST"), (3072, "CIFAR-10"), (150_528, "ImageNet")):
+        axes.axvline(pixels, color=GREY, linewidth=1)
+        axes.annotate(name, (pixels, 0.17), (3, 0), textcoords="offset points", fontsize=9, color=GREY)
+    axes.axhline(8, color=VERMILION, linestyle=":", label="the customary 8/255")
+    axes.set(xscale="log", yscale="log", ylim=(0.13, 400), xlabel="d, pixels × channels (log scale)")
+    axes.set(ylabel="ℓ∞ radius × 255", title="the ball inside the ball: R / √d")
+    axes.legend(loc="upper right")
+    return figure
+
+
+def halfspace_share(p_a: float, distance: float, sigma: float) -> float:
+    """P(A) at x + δ for the worst classifier with p_A at x."""
+    return float(norm.cdf(norm.ppf(p_a) - distance / sigma))

@@ -1,0 +1,211 @@
+"""From counts to radii: the statistics of randomized smoothing, without torch.
+
+Notation of the course: σ is the standard deviation of the noise, p_A the
+probability that the base classifier returns the top class under noise, p_B the
+same for the runner-up, α the allowed probability of a wrong certificate, Φ the
+standard normal distribution function. Radii are ℓ2 distances in the units of σ
+(images in [0, 1]).
+
+Every function takes numbers or NumPy arrays and returns the same. Bounds and radii are rounded outward:
+none claims more than the exact number.
+"""
+
+import numpy as np
+from scipy.stats import beta, binomtest, norm
+
+from rslab.errors import InputError, check_at_least, check_open_unit, check_positive
+
+BOUNDS = ("clopper-pearson", "two-class", "hoeffding", "bernstein")
+
+# What rounding may have added, and is taken off again, once, so that no bound or radius lies above the exact one.
+ULP = 2.0**-52
+OF_RADIUS = 16 * ULP  # of a radius: scipy's quantile of the normal is off by 3 units in the last place
+OF_MEAN = 2.0**-42  # of a mean of a million numbers, added up in float64
+
+
+def _check_votes(n) -> None:
+    if check_at_least("n", n, 1) != int(n):
+        raise InputError(f"n: got {n}, expected a whole number.")
+
+
+def _check_counts(count, n) -> None:
+    _check_votes(n)
+    counts = np.asarray(count)
+    if not np.all((counts >= 0) & (counts <= n) & (counts == np.floor(counts))):
+        raise InputError(f"count: got {count}, expected whole numbers 0 … n = {n}.")
+
+
+def _plain(value):
+    """A 0-d array becomes a float, so that scalars in give scalars out."""
+    return float(value) if np.ndim(value) == 0 else value
+
+
+def lower_confidence_bound(count, n: int, alpha: float):
+    """Clopper–Pearson: p̲ with P(p̲ ≤ p) ≥ 1 − α when count ~ Binomial(n, p).
+
+    LOWERCONFBOUND of Cohen et al. 2019, Algorithm CERTIFY. p̲ is the p at which
+    seeing `count` or more would have probability α: the α-quantile of
+    Beta(count, n − count + 1). For count = 0 it is 0, for count = n it is α^(1/n).
+
+    >>> round(lower_confidence_bound(990, 1000, 0.001), 6)
+    0.976036
+    """
+    _check_counts(count, n)
+    check_open_unit("alpha", alpha)
+    count = np.asarray(count, dtype=float)
+    # count = 0 would make beta.ppf NaN, and a NaN radius passes `radius < …` tests.
+    quantile = beta.ppf(alpha, np.maximum(count, 1), n - np.maximum(count, 1) + 1)
+    # Against 60 digits it is off by up to 0.5 of this; near 1, where radii are large, by a unit in the last place.
+    rounding = ULP * quantile * (4 + 40 * max(1.0, -np.log2(alpha)) * (1 - quantile))
+    return _plain(np.where(count > 0, np.maximum(quantile - rounding, 0.0), 0.0))
+
+
+def upper_confidence_bound(count, n: int, alpha: float):
+    """Clopper–Pearson from above: p̄ with P(p ≤ p̄) ≥ 1 − α.
+
+    >>> upper_confidence_bound(0, 1000, 0.001) == 1 - lower_confidence_bound(1000, 1000, 0.001)
+    True
+    """
+    others = np.asarray(lower_confidence_bound(n - np.asarray(count), n, alpha))
+    # 1 − p is exact for p ≥ ½, and may be rounded down below it
+    return _plain(np.where((others > 0) & (others < 0.5), np.nextafter(1.0 - others, 1.0), 1.0 - others))
+
+
+def two_class_bounds(count_a: int, count_b: int, n: int, alpha: float) -> tuple[float, float]:
+    """(p̲_A, p̄_B), both right at once with probability ≥ 1 − α.
+
+    A union bound: each of the two fails with probability at most α/2. Class A
+    must have been chosen on other samples. `count_b` is the largest count among
+    the other classes in *these* samples; choosing it here is allowed, because
+    the bound grows with the count: the true runner-up has at most that many
+    votes, so its own upper bound, valid for a class fixed beforehand, is no
+    larger. Where p̲_A holds, p_B ≤ 1 − p_A ≤ 1 − p̲_A, hence the minimum.
+    """
+    if count_a + count_b > n:
+        raise InputError(f"count_a + count_b: got {count_a} + {count_b}, expected at most n = {n}.")
+    p_a = lower_confidence_bound(count_a, n, alpha / 2)
+    p_b = upper_confidence_bound(count_b, n, alpha / 2)
+    return p_a, min(p_b, 1.0 - p_a)
+
+
+def certified_radius(p_a_lower, sigma: float):
+    """R = σ Φ⁻¹(p̲_A), and 0 where p̲_A ≤ ½ (nothing is certified there).
+
+    Cohen et al. 2019, Algorithm CERTIFY: with p_A ≥ p̲_A, no class can overtake
+    A at a distance *below* R (at exactly R a half-space classifier ties).
+
+    >>> round(certified_radius(0.9, sigma=1.0), 4)
+    1.2816
+    """
+    check_positive("sigma", sigma)
+    _check_probability("p_a_lower", p_a_lower)
+    return _plain(np.maximum(sigma * norm.ppf(p_a_lower) * (1 - OF_RADIUS), 0.0))
+
+
+def certified_radius_two_sided(p_a_lower, p_b_upper, sigma: float):
+    """R = σ/2 (Φ⁻¹(p̲_A) − Φ⁻¹(p̄_B)), and 0 where p̲_A ≤ p̄_B.
+
+    Theorem 1.1 of lecture 14 with bounds in place of the unknown probabilities.
+    With p̄_B = 1 − p̲_A it is `certified_radius`.
+
+    >>> round(certified_radius_two_sided(0.5, 0.1, sigma=1.0), 5)
+    0.64078
+    """
+    check_positive("sigma", sigma)
+    _check_probability("p_a_lower", p_a_lower)
+    _check_probability("p_b_upper", p_b_upper)
+    p_a, p_b = np.broadcast_arrays(np.asarray(p_a_lower, float), np.asarray(p_b_upper, float))
+    with np.errstate(invalid="ignore"):  # ∞ − ∞ where p_a = p_b = 0 or 1: certified 0 below
+        a, b = norm.ppf(p_a), norm.ppf(p_b)
+        radius = sigma / 2 * (a - b - OF_RADIUS * np.where(np.isinf(a - b), 0.0, np.abs(a) + np.abs(b)))
+    return _plain(np.where(p_a > p_b, np.maximum(radius, 0.0), 0.0))
+
+
+def lipschitz_radius(p_a_lower, p_b_upper, sigma: float, *, sharp: bool = True):
+    """The warm-up radius (p̲_A − p̄_B) / 2L of lecture 14, Lemma 2.1.
+
+    G_y is L-Lipschitz with L = 1/(σ√(2π)) (`sharp`), so R = σ√(π/2)·Δp. The
+    lecture's Lemma 2.4 proves twice that L, hence half the radius (`sharp=False`);
+    its Corollary 2.5 then inverts σ by mistake. Never above the Φ⁻¹ radius.
+
+    >>> round(lipschitz_radius(0.9, 0.1, sigma=1.0), 4)
+    1.0027
+    """
+    check_positive("sigma", sigma)
+    _check_probability("p_a_lower", p_a_lower)
+    _check_probability("p_b_upper", p_b_upper)
+    gap = np.asarray(p_a_lower, float) - np.asarray(p_b_upper, float)
+    constant = np.sqrt(np.pi / 2) if sharp else np.sqrt(np.pi / 8)
+    return _plain(np.maximum(sigma * constant * (gap - OF_RADIUS * np.asarray(p_a_lower, float)), 0.0))
+
+
+def max_certified_radius(n: int, alpha: float, sigma: float) -> float:
+    """The radius when all n votes agree, σ Φ⁻¹(α^(1/n)): no log can hold more.
+
+    0 when n ≤ log2(1/α), because then even unanimity leaves p̲_A ≤ ½.
+
+    >>> round(max_certified_radius(100_000, 0.001, sigma=1.0), 3)
+    3.811
+    """
+    _check_votes(n)
+    check_open_unit("alpha", alpha)
+    check_positive("sigma", sigma)
+    # 1 − α^(1/n) through expm1, and isf in place of ppf: α^(1/n) itself rounds near 1.
+    return max(float(sigma * norm.isf(-np.expm1(np.log(alpha) / n))), 0.0)
+
+
+def top_class_p_value(count_a: int, count_b: int) -> float:
+    """Two-sided p-value of "A and B are equally likely", given their votes.
+
+    PREDICT (Cohen et al. 2019) answers when it is ≤ α and abstains otherwise.
+
+    >>> top_class_p_value(51, 49) > 0.9
+    True
+    """
+    if min(count_a, count_b) < 0 or count_a != int(count_a) or count_b != int(count_b):
+        raise InputError(f"counts: got {count_a} and {count_b}, expected whole numbers of 0 or more.")
+    if count_a + count_b == 0:
+        return 1.0
+    return float(binomtest(int(count_a), int(count_a + count_b), 0.5).pvalue)
+
+
+def soft_lower_bound(mean, n: int, alpha: float, *, variance=None):
+    """p̲ for the mean of n independent values in [0, 1], with P(p̲ ≤ E) ≥ 1 − α.
+
+    For soft votes F(x + δ)_A Clopper–Pearson does not apply. Without `variance`:
+    Hoeffding, mean − √(ln(1/α) / 2n). With the sample variance (divided by
+    n − 1): empirical Bernstein of Maurer and Pontil 2009, Theorem 4,
+    mean − √(2 V ln(2/α) / n) − 7 ln(2/α) / (3 (n − 1)), tighter for small V.
+    """
+    _check_votes(n)
+    check_at_least("n", n, 1 if variance is None else 2)
+    check_open_unit("alpha", alpha)
+    _check_probability("mean", mean)
+    mean = np.asarray(mean, float)
+    if variance is None:
+        width = np.sqrt(np.log(1 / alpha) / (2 * n))
+    else:
+        _check_probability("variance", variance)  # of values in [0, 1]: at most ½
+        log_term = np.log(2 / alpha)
+        width = np.sqrt(2 * np.asarray(variance, float) * log_term / n) + 7 * log_term / (3 * (n - 1))
+    return _plain(np.maximum(mean - width - OF_MEAN, 0.0))
+
+
+def _check_probability(name: str, value) -> None:
+    # Written so that NaN fails too.
+    if not np.all((np.asarray(value) >= 0) & (np.asarray(value) <= 1)):
+        raise InputError(f"{name}: got {value}, expected a probability in [0, 1].")
+
+
+RADII = tuple(np.arange(10) / 4)  # 0, 0.25 … 2.25
+
+
+def parse_radii(text: str) -> tuple[float, ...]:
+    """ "0,0.25,0.5" → numbers, each finite and ≥ 0, in increasing order."""
+    try:
+        radii = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"radii: got {text!r}, expected numbers separated by commas, such as 0,0.25,0.5.") from error
+    if not all(0 <= radius < float("inf") for radius in radii) or list(radii) != sorted(set(radii)):
+        raise InputError(f"radii: got {text!r}, expected increasing radii of 0 or more.")
+    return radii

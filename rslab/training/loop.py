@@ -1,0 +1,397 @@
+"""Training: one loop; the methods differ only in their loss (`losses`).
+
+A step of the optimiser is one batch with all its m noisy copies (the published
+SmoothAdv code makes m mini-batches of them, hence m steps).
+"""
+
+import json
+import math
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from torch.optim.swa_utils import AveragedModel
+
+from rslab.config import ATTACKING, NOISY, TrainConfig
+from rslab.data.datasets import DATASETS, LabeledImages, beyond_the_cube, check_data, load_dataset
+from rslab.data.imagenet import FolderImages, worker_count
+from rslab.errors import InputError, WorkError, check_choice, check_new_folder
+from rslab.machine.devices import check_fits, choose_precision, device_name
+from rslab.machine.distributed import agree, part_of, world
+from rslab.machine.parallel import add_up, share_batch_norm, share_gradients, share_state
+from rslab.machine.randomness import generator_for
+from rslab.networks.inference import InPrecision, unwrapped
+from rslab.networks.models import build_model, check_channels
+from rslab.smoothing.images import check_images
+from rslab.store import files, logs, run_folder
+from rslab.store.run_folder import read_history
+from rslab.training.losses import LOSSES, Step
+
+
+def train(
+    config: TrainConfig,
+    out: Path | None = None,
+    *,
+    device: str = "cpu",
+    resume: bool = False,
+    data: LabeledImages | None = None,
+) -> Iterator[dict]:
+    """Train, and yield a record an epoch: epoch, loss, accuracy (both on what was trained), lr, epsilon, seconds …
+
+    Bad input is refused at the call, before the first epoch is asked for.
+
+    With `out`, a run folder is written (`records`); with `resume` an interrupted run
+    goes on after its last whole epoch and gives the same weights, bit for bit on
+    one CPU, as if it had never stopped: all randomness of epoch e comes from a generator
+    seeded by (seed, e). Without `out`, read the model from the last record's `model`.
+    `data` replaces the training split of `config.dataset`.
+
+    Of several processes (`parallel`) each trains on its part of every batch, and only the
+    first writes.
+    """
+    choose_precision(config.precision, device)
+    _check_before_loading(config, out, resume)
+    data = load_dataset(config.dataset, "train") if data is None else check_data(data)
+    if data.num_classes < 2:
+        raise InputError(f"data: got {data.num_classes} class, expected 2 or more to tell apart.")
+    _note_units(config, data.shape)
+    # noise and noisy copies, of the images of one step
+    check_fits("samples", config.samples, 4 * min(config.batch_size, len(data)) * math.prod(data.shape), device)
+    # channels-last is the layout that convolutions run fastest in, on CPU and GPU alike
+    model = _initial_model(config, data).to(device).to(memory_format=torch.channels_last)
+    model = share_batch_norm(model, device)
+    optimizer, average = _optimizer(config, model), _running_average(config, model)
+    training_set = tuple(tensor.to(device) for tensor in _training_set(config, data, device))
+    if (size := min(config.batch_size, len(training_set[1]))) < world().size:
+        raise InputError(f"processes: got {world().size} for {size} images a step, expected at most one an image.")
+    start, history, claim = 0, list[dict](), None
+    if out is not None and world().first:
+        start, history, claim = _open_run(Path(out), config, data, model, optimizer, average, resume)
+    agree((config, data.checksum, torch.device(device).type))
+    start = share_state(model, optimizer, average, start)
+    epochs = _epochs(config, model, optimizer, average, training_set, start)
+    if out is None or claim is None:
+        return epochs
+    return claim.during(_recorded_epochs(config, model, optimizer, average, epochs, Path(out), start, history))
+
+
+def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    parameters: list[dict] = [{"params": list(model.parameters()), "weight_decay": config.weight_decay}]
+    if config.decayed == "matrices":
+        # a batch norm follows and undoes the scale of a convolution, but nothing that of its own or of a bias
+        vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+        matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+        parameters = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0}]
+    return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+
+
+def _running_average(config: TrainConfig, model: nn.Module) -> AveragedModel | None:
+    """The exponential average of weights and buffers, which follows more closely in the first steps; None: none."""
+    if not config.average:
+        return None
+
+    @torch.no_grad()
+    def add(averages, values, steps: Tensor | int) -> None:
+        decay = min(config.average, float((1 + steps) / (10 + steps)))
+        for average, value in zip(averages, values, strict=True):
+            average.lerp_(value, 1 - decay) if average.is_floating_point() else average.copy_(value)
+
+    return AveragedModel(model, multi_avg_fn=add, use_buffers=True)
+
+
+def _note_units(config: TrainConfig, shape: tuple[int, ...]) -> None:
+    for name, users, norm in (("sigma", NOISY, "l2"), ("epsilon", ATTACKING, config.norm)):
+        note = beyond_the_cube(name, getattr(config, name), shape, norm) if config.method in users else None
+        if note and world().first:
+            print(note, file=sys.stderr)
+
+
+def _check_before_loading(config: TrainConfig, out: Path | None, resume: bool) -> None:
+    """What can be refused without the data set is refused before it is read, or downloaded."""
+    with torch.random.fork_rng(devices=[]):  # the weights are thrown away
+        build_model(config.arch, config.dataset, 2, normalization=config.normalization)
+    if config.unlabelled not in (None, "hidden"):
+        check_choice("unlabelled", config.unlabelled, ["hidden", *DATASETS])
+    for run in filter(None, (config.pretrained, config.pseudo_labels)):
+        run_folder.read_run(run)
+    if out is not None:
+        if not Path(out).is_file():  # which `_open_run` refuses, as it does a folder of other files
+            check_new_folder("out", Path(out))
+        if _has_epochs(Path(out)) and not resume:
+            raise InputError(f"out: got {out}, which holds a run already, expected a new folder, or --resume.")
+
+
+def _epochs(config, model, optimizer, average, training_set, start: int = 0) -> Iterator[dict]:
+    network = share_gradients(model)
+    for epoch in range(start, config.epochs):
+        record = _train_epoch(network, optimizer, average, training_set, config, epoch)
+        if not record["loss"] < float("inf"):
+            raise WorkError(
+                f"loss: got {record['loss']} in epoch {epoch}, expected a finite number. "
+                "A run folder keeps the state after the epoch before, and begins anew without one; a lower lr may help."
+            )
+        yield {**record, "model": average.module if average else model}
+
+
+def _recorded_epochs(config, model, optimizer, average, epochs, out: Path, start: int, history) -> Iterator[dict]:
+    yield from history
+    kept = average.module if average else model
+    if start >= config.epochs:  # it may have been stopped between the last epoch's state and the weights
+        _finish_run(out, kept)
+    for record in epochs:
+        del record["model"]
+        _save_state(out / "resume.safetensors", model, optimizer, average, record["epoch"])
+        files.append_text(out / "train.jsonl", json.dumps(record) + "\n")
+        if record["epoch"] == config.epochs - 1:
+            _finish_run(out, kept)
+        yield record
+
+
+def _finish_run(out: Path, model) -> None:
+    if not (out / "weights.safetensors").exists():
+        files.save_weights(out / "weights.safetensors", model.state_dict())
+    (out / "resume.safetensors").unlink(missing_ok=True)
+
+
+def _train_epoch(model, optimizer, average, training_set, config: TrainConfig, epoch: int) -> dict:
+    began = time.perf_counter()
+    images, labels, weights = training_set
+    generator = generator_for("train", config.seed, epoch, labels.device)
+    warmup = max(1, min(config.warmup, config.epochs))  # a run shorter than its warm-up reaches ε in its last epoch
+    epsilon = config.epsilon * min(1.0, (epoch + 1) / warmup)
+    step = Step(config, epsilon, generator)
+    network = InPrecision(model.train(), config.precision)
+    totals = torch.zeros(2, device=labels.device)
+    batches = torch.randperm(len(labels), device=labels.device, generator=generator).split(config.batch_size)
+    if len(batches) > 1 and len(batches[-1]) < max(2, world().size):
+        batches = batches[:-1]  # batch norm cannot be trained on a single image, nor a process on none
+    own_images = _own_images(images, batches, config, epoch, generator)
+    for number, (batch, x) in enumerate(zip(batches, own_images, strict=True)):
+        for group in optimizer.param_groups:
+            progress = (epoch + (number + 0.5) / len(batches)) / config.epochs  # at the middle of the step
+            group["lr"] = config.lr * _schedule(config, progress)
+        weight, part = weights[batch], part_of(len(batch))
+        y, step.part = labels[batch][part.slice], part
+        loss, scores = LOSSES[config.method](network, x, y, step)
+        total = weight.sum().clamp_min(1e-12)  # 0: a batch of pool images alone, of weight 0
+        share = (loss * weight[part.slice]).sum() / total  # of the batch's mean loss
+        optimizer.zero_grad(set_to_none=True)
+        (share * world().size).backward()  # the processes' gradients are averaged, and should be added up
+        optimizer.step()
+        if average is not None:
+            average.update_parameters(unwrapped(model))
+        correct = (scores.argmax(1) == y).float().sum() / len(batch)
+        totals += torch.stack((share.detach(), correct)) * len(batch)
+    loss, accuracy = (add_up(totals) / sum(map(len, batches))).tolist()
+    return {
+        "epoch": epoch,
+        "loss": loss,
+        "accuracy": accuracy,
+        "lr": optimizer.param_groups[0]["lr"],
+        "epsilon": epsilon,
+        "seconds": round(time.perf_counter() - began, 3),
+        "device": device_name(str(images.device)),
+    }
+
+
+def _own_images(images, batches, config: TrainConfig, epoch: int, generator) -> Iterator[Tensor]:
+    """Of each batch of indices the images of this process's part, augmented."""
+    parts = [part_of(len(batch)).slice for batch in batches]
+    if isinstance(images, FolderImages):
+        own = [batch[part].tolist() for batch, part in zip(batches, parts, strict=True)]
+        yield from images.batches(own, (config.seed, epoch) if config.augment else None, worker_count())
+        return
+    for batch, part in zip(batches, parts, strict=True):
+        x = images[batch]
+        yield (crop_and_flip(x, generator) if config.augment else x)[part]
+
+
+def _schedule(config: TrainConfig, progress: float) -> float:
+    """The share of the highest learning rate at `progress` in (0, 1) of the run: above 0 in every step."""
+    if config.schedule == "step":
+        return 0.1 ** int(progress * 3)
+    return progress / config.rise if progress < config.rise else (1 - progress) / (1 - config.rise)
+
+
+def crop_and_flip(x: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
+    """A random crop after zero padding and a random mirror image, for a whole batch on its device."""
+    batch, _, height, width = x.shape
+
+    def draw(high):
+        return torch.randint(high, (batch, 1), device=x.device, generator=generator)
+
+    rows = draw(2 * padding + 1) + torch.arange(height, device=x.device)  # (B, H)
+    columns = draw(2 * padding + 1) + torch.arange(width, device=x.device)  # (B, W)
+    columns = torch.where(draw(2) == 1, columns.flip(1), columns)
+    image = torch.arange(batch, device=x.device)[:, None, None]
+    padded = pad(x, (padding,) * 4)
+    return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)  # (B, H, W, C) → (B, C, H, W)
+
+
+# -- where a run starts --------------------------------------------------------------------
+
+
+def _initial_model(config: TrainConfig, data: LabeledImages) -> nn.Module:
+    """Fresh weights from the seed, or those of `pretrained`, with a fresh head where the classes differ."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = build_model(config.arch, config.dataset, data.num_classes, normalization=config.normalization)
+    check_channels(model, data.images[:1])
+    if config.pretrained is None:
+        return model
+    source, source_config = run_folder.load_run(config.pretrained)
+    if source_config.arch != config.arch:
+        raise InputError(f"pretrained: got a run of arch {source_config.arch!r}, expected {config.arch!r}.")
+    ours, theirs = model.state_dict(), source.state_dict()
+    different = {name for name in ours if ours[name].shape != theirs[name].shape}
+    head = list(ours)[-2:]  # weight and bias of the last layer
+    if not different <= set(head):
+        name = min(different - set(head))
+        shapes = f"{tuple(theirs[name].shape)}, expected {tuple(ours[name].shape)}"
+        raise InputError(f"pretrained: got {name!r} of shape {shapes}: only the head may differ.")
+    model.load_state_dict({name: ours[name] if name in different else theirs[name] for name in ours})
+    return model
+
+
+def _training_set(config: TrainConfig, data: LabeledImages, device: str) -> tuple[Tensor, Tensor, Tensor]:
+    """(images, labels, weight of each image's loss): the labelled images, then the pseudo-labelled pool."""
+    images, labels = data.images, data.labels
+    if isinstance(images, FolderImages) and (config.labels or config.unlabelled):
+        raise InputError(f"labels: got labels or unlabelled with {data.name}, expected neither: it stays on disk.")
+    if config.labels is not None:
+        if config.labels > len(data):
+            raise InputError(f"labels: got {config.labels}, expected at most the {len(data)} training images.")
+        order = torch.randperm(len(data), generator=torch.Generator().manual_seed(config.seed))
+        shown, hidden = order[: config.labels], order[config.labels :]
+        images, labels = data.images[shown], data.labels[shown]
+    if config.unlabelled is None or config.pseudo_labels is None:  # the configuration allows both or none
+        return images, labels, torch.ones(len(labels))
+    if config.unlabelled == "hidden":
+        pool = data.images[hidden]
+        if not len(pool):
+            raise InputError(f"unlabelled: got hidden with all {len(data)} images labelled, expected fewer labels.")
+    else:
+        check_choice("unlabelled", config.unlabelled, ["hidden", *DATASETS])
+        pool = load_dataset(config.unlabelled, "train").images
+        if isinstance(pool, FolderImages):
+            raise InputError(f"unlabelled: got {config.unlabelled}, expected a set that is held in memory.")
+    if pool.shape[1:] != images.shape[1:]:
+        got, expected = tuple(pool.shape[1:]), tuple(images.shape[1:])
+        raise InputError(f"unlabelled: got images of shape {got}, expected {expected} as in {config.dataset}.")
+    pseudo = pseudo_labels(config.pseudo_labels, pool, data.num_classes, device)
+    weights = torch.cat((torch.ones(len(labels)), torch.full((len(pool),), float(config.pool_weight))))
+    return torch.cat((images, pool)), torch.cat((labels, pseudo)), weights
+
+
+@torch.no_grad()
+def pseudo_labels(run: str | Path, pool: Tensor, num_classes: int, device: str = "cpu") -> Tensor:
+    """argmax f(x) for every image of the pool (N, C, H, W), by the model of a run folder: (N,) int64."""
+    model, _ = run_folder.load_run(run)
+    check_channels(model, check_images(pool, name="pool"))
+    if (classes := model(pool[:1]).shape[1]) != num_classes:
+        raise InputError(f"pseudo_labels: got a run of {classes} classes, expected {num_classes}.")
+    logits = torch.cat([model.to(device)(batch.to(device)).cpu() for batch in pool.split(1000)])
+    if bool(logits.isnan().any()):
+        raise WorkError(f"pseudo_labels: the network of {run} gave NaN for an image, which is no class.")
+    return logits.argmax(1)
+
+
+# -- checkpoints ---------------------------------------------------------------------------
+
+
+def _save_state(path: Path, model, optimizer, average, epoch: int) -> None:
+    state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for number, parameter in enumerate(model.parameters()):
+        if (buffer := optimizer.state[parameter].get("momentum_buffer")) is not None:
+            state[f"momentum.{number}"] = buffer
+    if average is not None:
+        state |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
+    files.save_weights(path, {**state, "epoch": torch.tensor(epoch)})
+
+
+def _open_run(out: Path, config, data, model, optimizer, average, resume: bool) -> tuple[int, list[dict], files.Claim]:
+    """Make the run folder or, to resume, load its state: (first epoch to train, records so far, hold on the run)."""
+    others = [file for file in _files(out) if not UNFINISHED.fullmatch(file.name)]
+    if others and not (out / "config.json").exists():
+        raise InputError(f"out: got {out}, which holds other files, expected a new folder or a run to resume.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkError(f"{out}: could not be written ({error.strerror}).") from error
+    claim = files.Claim(out)  # before the first look and write: of two starters one goes on
+    try:
+        return *_opened(out, config, data, model, optimizer, average, resume), claim
+    except BaseException:
+        claim.release()
+        raise
+
+
+UNFINISHED = re.compile(r"\.(config\.json|(weights|resume)\.safetensors)\.\d+")  # what a kill inside a write leaves
+
+
+def _files(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else [folder] if folder.exists() else []
+
+
+def _has_epochs(out: Path) -> bool:
+    """Whether an epoch was finished in a run folder: else it may be begun anew, with other options too."""
+    names = ("weights.safetensors", "resume.safetensors", "train.jsonl")
+    return (out / "config.json").exists() and any((out / name).exists() for name in names)
+
+
+def _opened(out: Path, config, data, model, optimizer, average, resume: bool) -> tuple[int, list[dict]]:
+    """The first epoch to train and the records so far, of a folder that this process holds."""
+    if not _has_epochs(out):
+        if (out / "config.json").exists():
+            run_folder.read_run(out)  # a run's, or refused: no other file is replaced
+        for file in _files(out):
+            if UNFINISHED.fullmatch(file.name):
+                file.unlink(missing_ok=True)
+        files.write_json(out / "config.json", run_folder.describe_run(config, data))
+        return 0, []
+    if not resume:
+        raise InputError(f"out: got {out}, which holds a run already, expected a new folder, or --resume.")
+    # folders in full: the same one may be written in two ways
+    found, config = (
+        one.with_runs(lambda run: str(Path(run).resolve())) for one in (run_folder.read_run(out)[0], config)
+    )
+    if found != config:
+        name = next(field for field, value in config.to_dict().items() if value != getattr(found, field))
+        raise InputError(f"{name}: got {getattr(config, name)!r}, expected {getattr(found, name)!r} as {out} began.")
+    if (checksum := files.read_json(out / "config.json")["data_checksum"]) != data.checksum:
+        raise InputError(f"data: got checksum {data.checksum[:12]}…, expected {str(checksum)[:12]}… as {out} began.")
+    if (out / "train.jsonl").exists():
+        logs.drop_torn_row(out / "train.jsonl")  # or the next record would be written behind it
+    history = read_history(out)
+    if (out / "weights.safetensors").exists():
+        return config.epochs, history
+    if not (out / "resume.safetensors").exists():
+        (out / "train.jsonl").unlink(missing_ok=True)  # records of epochs that are trained anew
+        return 0, []
+    state = files.load_tensors(out / "resume.safetensors")
+    try:
+        epoch = int(state["epoch"])
+        if not 0 <= epoch < config.epochs:
+            raise ValueError(f"epoch {epoch}")
+        model.load_state_dict({n[6:]: tensor for n, tensor in state.items() if n.startswith("model.")})
+        for number, parameter in enumerate(model.parameters()):
+            if (buffer := state.get(f"momentum.{number}")) is not None:
+                if buffer.shape != parameter.shape or not buffer.is_floating_point():
+                    raise ValueError(f"momentum.{number}")
+                optimizer.state[parameter]["momentum_buffer"] = buffer.to(parameter.device)
+        if average is not None:
+            average.load_state_dict({n[8:]: tensor for n, tensor in state.items() if n.startswith("average.")})
+    except (KeyError, RuntimeError, ValueError, OverflowError) as error:
+        raise InputError(f"{out}/resume.safetensors: got another model's state, expected {config.arch}.") from error
+    return epoch + 1, [record for record in history if record["epoch"] <= epoch]
+
+
+def train_to_end(config: TrainConfig, **options) -> nn.Module:
+    """Train without a run folder and return the model, in eval mode: for notebooks and tests."""
+    *_, last = train(config, **options)
+    return last["model"].eval()

@@ -1,1 +1,0 @@
-"""Explorers of the course: `explorer` is shared, each lecture has a module of its own."""
