@@ -65,7 +65,11 @@ def margin(log_probs: Tensor, y: Tensor) -> Tensor:
     return others.amax(1) - of_label
 
 
-OBJECTIVES: dict[str, Objective] = {"cross-entropy": cross_entropy, "margin": margin}
+OBJECTIVES: dict[str, Objective] = {
+    "cross-entropy": cross_entropy,
+    "margin": margin,
+    "negative-log-likelihood": negative_log_likelihood,
+}
 
 
 def _norm(delta: Tensor, norm: str) -> Tensor:

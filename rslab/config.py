@@ -1,15 +1,39 @@
-"""Every choice that makes a training run, with its default, in one place."""
+"""Every choice that makes a training run or an attack, with its type, default and help, in one place.
+
+Command line, recipes and `config.json` are made from these dataclasses and checked by them: the text below an option
+is its help on the command line.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
 from numbers import Integral
-from typing import Any
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, Union, get_args, get_origin, get_type_hints
 
 from rslab.errors import InputError, check_at_least, check_choice, check_positive, check_seed
 
-PRECISIONS = ("auto", "float32", "bfloat16")
+if TYPE_CHECKING:  # the command line shows its help without PyTorch
+    from torch import Tensor
+
+Precision = Literal["auto", "float32", "bfloat16"]
+PRECISIONS = get_args(Precision)
+Sampler = Literal["float", "grid"]
+Norm = Literal["l2", "linf"]
+Method = Literal[
+    "standard",
+    "gaussian",
+    "smoothed",
+    "adversarial",
+    "combine1",
+    "combine2",
+    "combine3",
+    "naive",
+    "consistency",
+    "smoothadv",
+]
 # What each method does to an image x before the cross-entropy. δ ~ N(0, σ²I).
-METHODS = {
+METHODS: dict[Method, str] = {
     "standard": "f(x): no noise, no attack",
     "gaussian": "f(x + δ): Gaussian augmentation (Cohen et al. 2019; lecture 14, attempt 1)",
     "smoothed": "−log of the mean of F(x + δᵢ): train G directly (lecture 14, attempt 2)",
@@ -21,30 +45,41 @@ METHODS = {
     "consistency": "f(x + δ), and the copies' predictions drawn together (Jeong and Shin 2020)",
     "smoothadv": "f(x̂ + δ), x̂ attacks G, the mean of F(x + δᵢ): SmoothAdv, combination (4)",
 }
-NOISY = ("gaussian", "smoothed", "consistency", "combine1", "combine2", "combine3", "naive", "smoothadv")
 ATTACKING = ("adversarial", "combine1", "combine2", "combine3", "naive", "smoothadv")
-ATTACKS = ("pgd", "ddn", "fgsm")
-OUTER_LOSSES = ("mean-ce", "log-mean")
-SCHEDULES = ("one-cycle", "step")
-DECAYED = ("all", "matrices")
+NOISY = ("gaussian", "smoothed", "consistency", "combine1", "combine2", "combine3", "naive", "smoothadv")
+
+# -- what a dataclass of options accepts -----------------------------------------------------
 
 # Which options an option's value leaves without use: {decider: {option: the decider's values that use it}}.
 UsedBy = Mapping[str, Mapping[str, tuple]]
-USED_BY: UsedBy = {
-    "method": {
-        **dict.fromkeys(("attack", "norm", "epsilon", "steps", "step_size", "random_start", "warmup"), ATTACKING),
-        **dict.fromkeys(("sigma", "samples"), NOISY),
-        "outer": ("smoothadv",),
-        "consistency": ("consistency",),
-        "confidence": ("consistency",),
-        "clean": ("adversarial", "combine1"),
-    },
-    "attack": {"steps": ("pgd", "ddn"), "step_size": ("pgd",), "random_start": ("pgd",)},
-    "schedule": {"rise": ("one-cycle",)},
-}
-
-
 NONE = {"sigma": 0}  # a value that says itself that nothing is done
+KINDS = {float: "a number", int: "a whole number", bool: "True or False", str: "text"}
+
+
+def check_types(options) -> None:
+    """`InputError` for the first option of a dataclass whose value is not of its annotated type."""
+    for name, hint in _hints(type(options)).items():
+        if not _fits(value := getattr(options, name), hint):
+            kind = next(part for part in get_args(hint) or (hint,) if part is not NoneType)
+            if get_origin(hint) is Literal:
+                check_choice(name, value, get_args(hint))
+            raise InputError(f"{name}: got {value!r}, expected {KINDS[kind]}.")
+
+
+@lru_cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
+def _fits(value, hint) -> bool:
+    """Whether a value has the annotated type; True is no number here, and 1 is a number."""
+    if get_origin(hint) is Literal:
+        return isinstance(value, str) and value in get_args(hint)
+    if get_origin(hint) in (Union, UnionType):
+        return any(_fits(value, part) for part in get_args(hint))
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, {float: SupportsFloat, int: Integral}.get(hint, hint))
 
 
 def unused_options(cls, values: Mapping[str, Any], used_by: UsedBy) -> dict[str, str]:
@@ -54,9 +89,9 @@ def unused_options(cls, values: Mapping[str, Any], used_by: UsedBy) -> dict[str,
     for decider, options in used_by.items():
         chosen = values.get(decider, defaults[decider])
         for name, users in options.items():
-            if name in values and values[name] != defaults[name] and chosen not in users:
-                if values[name] == NONE.get(name):
-                    continue
+            if name not in values or values[name] in (defaults[name], NONE.get(name, defaults[name])):
+                continue
+            if chosen not in users:
                 unused.setdefault(name, f"{decider} {chosen!r}, expected {decider} {_either(users)}: it does nothing")
     return unused
 
@@ -66,79 +101,187 @@ def _either(choices: tuple) -> str:
     return " or ".join(filter(None, (", ".join(map(repr, choices[:-1])), repr(choices[-1]))))
 
 
-def check_options(options, used_by: UsedBy) -> None:
-    """`InputError` for an option of a dataclass of options that does nothing."""
+def check_used(options, used_by: UsedBy) -> None:
+    """`InputError` for an option of a dataclass that does nothing."""
     for name, why in unused_options(type(options), vars(options), used_by).items():
         raise InputError(f"{name}: got {getattr(options, name)!r} with {why}.")
 
 
-def check_whole_numbers(options) -> None:
-    """`InputError` for a fraction, or True, where a dataclass of options counts, and for a number where it asks."""
-    for field in fields(options):
-        value, kinds = getattr(options, field.name), _annotation(field.type).split(" | ")
-        if "int" in kinds and not (value is None and "None" in kinds):
-            if isinstance(value, bool) or not isinstance(value, Integral):
-                raise InputError(f"{field.name}: got {value!r}, expected a whole number.")
-        if kinds == ["bool"] and not isinstance(value, bool):
-            raise InputError(f"{field.name}: got {value!r}, expected True or False.")
+def options_of(cls, values, *, source: str):
+    """The dataclass made from `values` by name, as a file holds them; what is wrong is refused with its source."""
+    if not isinstance(values, dict):
+        raise InputError(f"{source}: got {type(values).__name__}, expected an object of options.")
+    if unknown := values.keys() - {field.name for field in fields(cls)}:
+        raise InputError(f"{source}: got unknown key {min(unknown)!r}, expected keys of {cls.__name__}.")
+    try:
+        return cls(**values)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
+
+
+# -- an attack -------------------------------------------------------------------------------
+
+AttackName = Literal["pgd", "ddn", "fgsm"]
+Objective = Literal["cross-entropy", "margin", "negative-log-likelihood"]
+PGD_ALONE = ("step_size", "random_start", "restarts")
+OF_ATTACK = {"steps": ("pgd", "ddn"), **dict.fromkeys(PGD_ALONE, ("pgd",))}  # option → the attacks that use it
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An attack with its options, which it checks; called, it runs. Distances in [0, 1] pixel units."""
+
+    name: AttackName = "pgd"
+    norm: Norm = "l2"
+    epsilon: float = 0.5
+    steps: int = 20
+    step_size: float | None = None
+    random_start: bool = False
+    restarts: int = 1
+    objective: Objective = "cross-entropy"
+
+    def __post_init__(self):
+        check_types(self)
+        check_at_least("epsilon", self.epsilon, 0)
+        for name in ("steps", "restarts"):
+            check_at_least(name, getattr(self, name), 1)
+        if self.step_size is not None:
+            check_positive("step_size", self.step_size)
+        if self.name == "ddn" and self.norm != "l2":
+            raise InputError(f"norm: got {self.norm!r} with attack 'ddn', expected 'l2': DDN minimises an l2 norm.")
+        check_used(self, {"name": OF_ATTACK})
+
+    def __call__(
+        self,
+        log_probs: "Callable[[Tensor], Tensor]",
+        x: "Tensor",
+        y: "Tensor",
+        *,
+        targeted: bool = False,
+        flat_spots: "Tensor | None" = None,
+        **of_pgd,
+    ) -> "Tensor":
+        """The attacked images (B, C, H, W); `attacks.pgd` says what the arguments are.
+
+        `of_pgd`: start, keep, gradient and generator, of which FGSM and DDN have no use.
+        """
+        from rslab import attacks
+
+        objective = attacks.OBJECTIVES[self.objective]
+        how: dict[str, Any] = {"objective": objective, "targeted": targeted, "flat_spots": flat_spots}
+        if self.name == "fgsm":
+            return attacks.fgsm(log_probs, x, y, self.epsilon, norm=self.norm, **how)
+        if self.name == "ddn":
+            return attacks.ddn(log_probs, x, y, self.epsilon, steps=self.steps, **how)
+        how |= {"step_size": self.step_size, "random_start": self.random_start, "restarts": self.restarts} | of_pgd
+        return attacks.pgd(log_probs, x, y, self.epsilon, steps=self.steps, norm=self.norm, **how)
+
+
+def attack_of(options, epsilon: float, objective: Objective) -> Attack:
+    """The attack that a training run or an evaluation describes: of its options those that this attack uses."""
+    names = {"norm", *(name for name, users in OF_ATTACK.items() if options.attack in users)}
+    values = {field.name: getattr(options, field.name) for field in fields(options) if field.name in names}
+    return Attack(name=options.attack, epsilon=epsilon, objective=objective, **values)
+
+
+# -- a training run --------------------------------------------------------------------------
+
+USED_BY: UsedBy = {
+    "method": {
+        **dict.fromkeys(("attack", "norm", "epsilon", "steps", "step_size", "random_start", "warmup"), ATTACKING),
+        **dict.fromkeys(("sigma", "samples"), NOISY),
+        "outer": ("smoothadv",),
+        "consistency": ("consistency",),
+        "confidence": ("consistency",),
+        "clean": ("adversarial", "combine1"),
+    },
+    "attack": OF_ATTACK,
+    "schedule": {"rise": ("one-cycle",)},
+}
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training run. σ and ε are ℓ2 (or ℓ∞) distances in [0, 1] pixel units."""
+    """A training run. σ and ε are ℓ2 (or ℓ∞) distances in [0, 1] pixel units.
+
+    SGD with Nesterov momentum; a step is one batch with all its noisy copies.
+    """
 
     dataset: str = "digits"
+    """Training images: digits, mnist, mnist8, cifar10 or imagenet"""
     arch: str = "cnn"
-    normalization: str = "standard"
-    method: str = "gaussian"
-    sigma: float = 0.25  # standard deviation of the noise; not used by standard and adversarial
-    # the attack, for the methods that have one
-    attack: str = "pgd"
-    norm: str = "l2"
-    epsilon: float = 0.5  # radius of the attack
-    steps: int = 4  # T, iterations of the attack
-    step_size: float | None = None  # of PGD; None: 2.5 ε / T
-    random_start: bool = False  # PGD starts at a random point of the ball
-    samples: int = 1  # m, noisy copies an image, shared by attack and update
-    warmup: int = 10  # epochs over which ε grows linearly from ε/warmup to ε; at most all of the run
-    outer: str = "mean-ce"  # smoothadv's loss: mean-ce as published code, log-mean as the paper's formula
-    consistency: float = 10.0  # λ of consistency: weight of KL(mean prediction ‖ each copy's)
-    confidence: float = 0.5  # η of consistency: weight of the mean prediction's entropy
-    clean: float = 0.0  # adversarial and combine1: share of the loss on clean images (mixed batches)
-    # the optimiser: SGD with Nesterov momentum; a step is one batch with all its noisy copies
+    """cnn, strided-cnn, resnet8-half, resnet14-half, resnet14-wide, resnet20, resnet110, resnet50, or mypackage:build"""
+    normalization: Literal["standard", "center"] = "standard"
+    """First layer: standard divides by the standard deviation, center only subtracts the mean"""
+    method: Method = "gaussian"
+    """What is trained"""
+    sigma: float = 0.25
+    """σ: standard deviation of the noise, [0, 1] pixel units; not used by standard and adversarial"""
+    attack: AttackName = "pgd"
+    """Attack in training"""
+    norm: Norm = "l2"
+    """Norm of the attack"""
+    epsilon: float = 0.5
+    """ε: radius of the attack, [0, 1] pixel units"""
+    steps: int = 4
+    """T: iterations of the attack"""
+    step_size: float | None = None
+    """η: step of PGD (default 2.5 ε / T)"""
+    random_start: bool = False
+    """PGD from a random point of the ball"""
+    samples: int = 1
+    """m: noisy copies an image, shared by attack and update"""
+    warmup: int = 10
+    """Epochs over which ε grows linearly to its value; at most all of the run"""
+    outer: Literal["mean-ce", "log-mean"] = "mean-ce"
+    """SmoothAdv's loss: mean-ce as published code, log-mean as the paper's formula"""
+    consistency: float = 10.0
+    """λ of consistency: weight of KL(mean prediction ‖ each copy's)"""
+    confidence: float = 0.5
+    """η of consistency: weight of the mean prediction's entropy"""
+    clean: float = 0.0
+    """adversarial and combine1: share of the loss on clean images (mixed batches)"""
     epochs: int = 30
+    """Passes over the training set"""
     batch_size: int = 128
-    lr: float = 0.1  # highest learning rate
-    schedule: str = "one-cycle"  # one-cycle: up over the first part of the run, then down to 0; step: ÷10 at ⅓ and ⅔
-    rise: float = 0.2  # of one-cycle: share of the run over which the learning rate rises
+    """Images a step (times m copies)"""
+    lr: float = 0.1
+    """Highest learning rate of SGD"""
+    schedule: Literal["one-cycle", "step"] = "one-cycle"
+    """Learning rate: one-cycle rises, then falls to 0; step divides by 10 at ⅓ and ⅔"""
+    rise: float = 0.2
+    """one-cycle: share of the run over which the learning rate rises"""
     momentum: float = 0.9
+    """Nesterov momentum"""
     weight_decay: float = 5e-4
-    decayed: str = "all"  # whose weights decay: all, or matrices alone, not biases and batch norm
-    average: float = 0.0  # decay of a running average of the weights, one term a step; it is kept; 0: the last weights
-    precision: str = "float32"  # or bfloat16: of the network, in attack and update; the weights stay float32
-    augment: bool = False  # random crop (4 pixels of padding) and horizontal flip
+    """l2 penalty on the weights"""
+    decayed: Literal["all", "matrices"] = "all"
+    """Whose weights decay: all, or matrices alone, not biases and batch norm"""
+    average: float = 0.0
+    """Decay of a running average of the weights, a term a step, which is what is kept; 0: the last weights"""
+    precision: Precision = "float32"
+    """Of the network, not of its weights; auto: bfloat16 where the device runs it natively"""
+    augment: bool = False
+    """Random crop (4 pixels of padding) and horizontal flip"""
     seed: int = 0
-    # more data
-    pretrained: str | None = None  # run folder to start from; a new head where the classes differ
-    labels: int | None = None  # keep the labels of this many training images only
-    unlabelled: str | None = None  # pool: "hidden" (images whose label is hidden) or a data set's name
-    pseudo_labels: str | None = None  # run folder whose model labels the pool
-    pool_weight: float = 1.0  # weight of a pool image's loss
+    """Seed of all randomness, 0 … 1000"""
+    pretrained: str | None = None
+    """Run folder whose weights to start from; a new head where the classes differ"""
+    labels: int | None = None
+    """Keep the labels of this many training images, hide the rest"""
+    unlabelled: str | None = None
+    """Pool: hidden (images whose label is hidden), or a data set"""
+    pseudo_labels: str | None = None
+    """Run folder whose model labels the pool"""
+    pool_weight: float = 1.0
+    """Weight of a pool image's loss"""
 
     def __post_init__(self):
-        check_whole_numbers(self)
-        check_choice("method", self.method, METHODS)
-        check_choice("attack", self.attack, ATTACKS)
-        check_choice("norm", self.norm, ("l2", "linf"))
-        check_choice("outer", self.outer, OUTER_LOSSES)
-        check_choice("schedule", self.schedule, SCHEDULES)
-        check_choice("decayed", self.decayed, DECAYED)
-        check_choice("precision", self.precision, PRECISIONS[1:])
+        check_types(self)
         check_at_least("sigma", self.sigma, 0)
         if self.method in NOISY:
             check_positive("sigma", self.sigma)
-        check_at_least("epsilon", self.epsilon, 0)
-        for name in ("steps", "samples", "epochs", "batch_size"):
+        for name in ("samples", "epochs", "batch_size"):
             check_at_least(name, getattr(self, name), 1)
         if self.method == "consistency" and self.samples < 2:
             raise InputError(f"samples: got {self.samples} with method 'consistency', expected 2 or more to compare.")
@@ -149,10 +292,6 @@ class TrainConfig:
                 raise InputError(f"{name}: got {getattr(self, name)}, expected a share from 0 to below 1.")
         check_seed(self.seed)
         check_positive("lr", self.lr)
-        if self.step_size is not None:
-            check_positive("step_size", self.step_size)
-        if self.attack == "ddn" and self.norm != "l2":
-            raise InputError(f"norm: got {self.norm!r} with attack 'ddn', expected 'l2': DDN minimises an l2 norm.")
         if self.labels is not None:
             check_at_least("labels", self.labels, 1)
         if (self.unlabelled is None) != (self.pseudo_labels is None):
@@ -164,7 +303,12 @@ class TrainConfig:
             raise InputError("unlabelled: got 'hidden' without labels, expected labels to say how many keep theirs.")
         if self.unlabelled is None and self.pool_weight != 1:
             raise InputError(f"pool_weight: got {self.pool_weight} without unlabelled, expected a pool to weigh.")
-        check_options(self, USED_BY)
+        check_used(self, USED_BY)
+        self.attack_of(self.epsilon)  # which checks its options
+
+    def attack_of(self, epsilon: float, objective: Objective = "cross-entropy") -> Attack:
+        """The attack of the method, at the ε that the warm-up has reached."""
+        return attack_of(self, epsilon, objective)
 
     @classmethod
     def without_use(cls, values: Mapping[str, Any]) -> set[str]:
@@ -191,36 +335,9 @@ class TrainConfig:
         is what the run did. One that did nothing, as old runs may have, is set to its
         default. What the network is must be said.
         """
-        if not isinstance(values, dict):
-            raise InputError(f"{source}: got {type(values).__name__}, expected an object of training options.")
-        known = {field.name: field for field in fields(cls)}
-        for key, value in values.items():
-            if key not in known:
-                raise InputError(f"{source}: got unknown key {key!r}, expected keys of TrainConfig.")
-            if not _fits(value, known[key].type):
-                raise InputError(f"{source}: got {key} = {value!r}, expected {_annotation(known[key].type)}.")
-        if missing := {"dataset", "arch", "normalization", "method", "sigma"} - values.keys():
-            raise InputError(f"{source}: got no {min(missing)!r}, expected the options of a training run.")
-        return cls(**{key: value for key, value in values.items() if key not in cls.without_use(values)})
-
-
-_TYPES: dict[str, tuple[type, ...]] = {
-    "str": (str,),
-    "float": (int, float),
-    "int": (int,),
-    "bool": (bool,),
-    "None": (type(None),),
-}
-
-
-def _fits(value, annotation) -> bool:
-    """Whether a JSON value has the annotated type (`float | None` …); True is no number here."""
-    names = [part.strip() for part in _annotation(annotation).split("|")]
-    if isinstance(value, bool):
-        return "bool" in names
-    return any(isinstance(value, _TYPES[name]) for name in names)
-
-
-def _annotation(annotation) -> str:
-    """ "float", "int | None" …"""
-    return getattr(annotation, "__name__", str(annotation))
+        if isinstance(values, dict):
+            if missing := {"dataset", "arch", "normalization", "method", "sigma"} - values.keys():
+                raise InputError(f"{source}: got no {min(missing)!r}, expected the options of a training run.")
+            unused = cls.without_use(values)
+            values = {key: value for key, value in values.items() if key not in unused}
+        return options_of(cls, values, source=source)

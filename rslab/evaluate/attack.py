@@ -124,32 +124,10 @@ def attack_batch(
     targeted = s.target is not None
     if s.target is not None:
         y = torch.full_like(y, s.target)
-    objective = attacks.OBJECTIVES[s.loss]
-    if s.loss == "cross-entropy" and s.objective != "base":  # log-probabilities already
-        objective = attacks.negative_log_likelihood
-    if s.attack == "fgsm":
-        return attacks.fgsm(
-            log_probs, x, y, s.epsilon, norm=s.norm, objective=objective, targeted=targeted, flat_spots=flat_spots
-        )
-    if s.attack == "ddn":
-        return attacks.ddn(
-            log_probs, x, y, s.epsilon, steps=s.steps, objective=objective, targeted=targeted, flat_spots=flat_spots
-        )
-    return attacks.pgd(
-        log_probs,
-        x,
-        y,
-        s.epsilon,
-        steps=s.steps,
-        step_size=s.step_size,
-        norm=s.norm,
-        objective=objective,
-        targeted=targeted,
-        restarts=s.restarts,
-        gradient=attacks.stein_gradients(model, noise, s.sigma) if s.stein else None,
-        flat_spots=flat_spots,
-        generator=generators,
-    )
+    of_pgd: dict = {"generator": generators}
+    if s.stein:
+        of_pgd["gradient"] = attacks.stein_gradients(model, noise, s.sigma)
+    return s.chosen_attack()(log_probs, x, y, targeted=targeted, flat_spots=flat_spots, **of_pgd)
 
 
 def _check_gradient(network: nn.Module, x: Tensor) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rslab.config import PRECISIONS
+from rslab.config import PRECISIONS, Precision
 from rslab.data.datasets import LabeledImages, beyond_the_cube
 from rslab.errors import InputError
 from rslab.evaluate.settings import AttackSettings, CertifySettings, chosen_indices
@@ -71,12 +71,12 @@ def noisy_batch(data: LabeledImages, size: int, sigma: float, device: str) -> Te
     return (data.images[:1] + sigma * noise).to(device)
 
 
-def fast_copy(model: nn.Module, data: LabeledImages, settings, device: str) -> tuple[nn.Module, str]:
+def fast_copy(model: nn.Module, data: LabeledImages, settings, device: str) -> tuple[nn.Module, Precision]:
     """A fast network, compared with `model` on a batch, and the precision that it computes in."""
     network = InferenceNetwork(model, settings.precision)
     with torch.no_grad():
         network(noisy_batch(data, 8, settings.sigma, device))
-    return network, str(network.dtype).removeprefix("torch.")
+    return network, "bfloat16" if network.dtype == torch.bfloat16 else "float32"
 
 
 def note_units(shape: tuple[int, ...], norm: str = "l2", **distances: float) -> None:

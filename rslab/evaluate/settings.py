@@ -1,12 +1,12 @@
 """What a log of certification or attack depends on, beside model and data."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-from rslab import attacks
-from rslab.config import PRECISIONS, UsedBy, check_options, check_whole_numbers
-from rslab.errors import InputError, check_at_least, check_choice, check_open_unit, check_positive, check_seed
+from rslab.config import OF_ATTACK, Attack, AttackName, Norm, Precision, Sampler, attack_of, check_types, check_used
+from rslab.errors import InputError, check_at_least, check_open_unit, check_positive, check_seed
 from rslab.machine.devices import check_fits
-from rslab.smoothing.bounds import BOUNDS, RADII, parse_radii
+from rslab.smoothing.bounds import RADII, parse_radii
 from rslab.smoothing.sampling import SLACK, check_sampler
 from rslab.smoothing.sequential import SequentialPlan, spacing
 
@@ -16,27 +16,37 @@ class CertifySettings:
     """What a certification log depends on, beside model and data. σ in [0, 1] pixel units."""
 
     sigma: float
-    n0: int = 100  # votes that select the class
-    n: int = 100_000  # fresh votes that bound its probability
-    alpha: float = 0.001  # allowed probability of a wrong certificate, an image
-    bound: str = "clopper-pearson"  # "sequential": stop once every radius of interest is decided
-    radii: str | None = None  # these, separated by commas (default: those of the table that n and α allow)
+    """σ of the noise"""
+    n0: int = 100
+    """Votes that select the class"""
+    n: int = 100_000
+    """Fresh votes that bound its probability"""
+    alpha: float = 0.001
+    """α: allowed probability of a wrong certificate, an image, in (0, 1)"""
+    bound: Literal["clopper-pearson", "two-class", "hoeffding", "bernstein", "sequential"] = "clopper-pearson"
+    """From votes to p_A: hoeffding and bernstein average the softmax, sequential stops once all radii are decided"""
+    radii: str | None = None
+    """Of sequential: the radii to decide, separated by commas (default: those of the table that n and α allow)"""
     seed: int = 0
-    skip: int = 1  # take every skip-th image …
-    max: int | None = None  # … and at most this many
-    batch_size: int | None = None  # noisy images at a time (default: by size and device); orders a GPU's noise, and
-    # spaces the looks of a sequential bound (`sequential.spacing`)
-    sampler: str = "float"  # "grid": sound in floating point, for 8-bit images
-    precision: str = "auto"  # of the network: the fastest that the device runs natively; logs say which
-    compile: bool = False  # the network by torch.compile: seconds at first, faster after
+    """Seed of all randomness, 0 … 1000"""
+    skip: int = 1
+    """Take every SKIP-th test image"""
+    max: int | None = None
+    """Take at most MAX images, after --skip"""
+    batch_size: int | None = None
+    """Noisy images at a time (default: by size and device); orders a GPU's noise, and spaces the looks of sequential"""
+    sampler: Sampler = "float"
+    """Noise: float, or grid (sound in floating point, 8-bit images)"""
+    precision: Precision = "auto"
+    """Of the network; logs record it: auto is the fastest that the device runs natively, bfloat16 or float32"""
+    compile: bool = False
+    """The network by torch.compile: seconds at first, faster after"""
 
     def __post_init__(self):
-        check_whole_numbers(self)
+        check_types(self)
         check_positive("sigma", self.sigma)
         check_open_unit("alpha", self.alpha)
-        check_choice("bound", self.bound, (*BOUNDS, "sequential"))
         check_sampler(self.sampler, self.sigma)
-        check_choice("precision", self.precision, PRECISIONS)
         for name in ("n0", "n", "skip"):
             check_at_least(name, getattr(self, name), 1)
         if self.plan() is None and self.radii is not None:
@@ -56,12 +66,6 @@ class CertifySettings:
         return SequentialPlan(self.sigma, parse_radii(self.radii), *rest)
 
 
-ATTACK_USED_BY: UsedBy = {
-    "attack": {"steps": ("pgd", "ddn"), "step_size": ("pgd",)},
-    "objective": {"samples": ("smoothadv", "naive")},
-}
-
-
 @dataclass(frozen=True)
 class AttackSettings:
     """An attack on the smoothed classifier, judged by PREDICT with n votes. ε in [0, 1] pixel units.
@@ -70,51 +74,60 @@ class AttackSettings:
     """
 
     sigma: float
-    attack: str = "pgd"
-    objective: str = "smoothadv"
-    loss: str = "cross-entropy"
-    norm: str = "l2"
+    """σ of the noise; 0: none"""
+    attack: AttackName = "pgd"
+    """The algorithm"""
+    objective: Literal["smoothadv", "naive", "base"] = "smoothadv"
+    """What is attacked: smoothadv (G), naive (the mean of log F) or base (f)"""
+    loss: Literal["cross-entropy", "margin"] = "cross-entropy"
+    """Of PGD; margin is Carlini and Wagner's"""
+    norm: Norm = "l2"
+    """Norm of the attack"""
     epsilon: float = 0.5
+    """ε: radius of the attack, [0, 1] pixel units"""
     steps: int = 20
+    """T: iterations"""
     step_size: float | None = None
+    """η: step of PGD (default 2.5 ε / T)"""
     restarts: int = 1
-    samples: int = 32  # m, noisy copies that estimate the gradient
-    stein: bool = False  # estimate it from values of f alone
-    target: int | None = None  # the class to reach; None: any but the label
+    """Starts of PGD; all but the first are random"""
+    samples: int = 32
+    """m: noisy copies that estimate the gradient"""
+    stein: bool = False
+    """Gradient by Stein's lemma, from values of f alone"""
+    target: int | None = None
+    """Class to reach (default: any wrong one)"""
     n: int = 10_000
+    """Votes of PREDICT on the attacked image"""
     alpha: float = 0.001
+    """α: allowed probability of a wrong answer, an image, in (0, 1)"""
     seed: int = 0
+    """Seed of all randomness, 0 … 1000"""
     skip: int = 1
+    """Take every SKIP-th test image"""
     max: int | None = None
+    """Take at most MAX images, after --skip"""
     batch_size: int | None = None
-    sampler: str = "float"  # of PREDICT; "grid" judges the attacked image moved onto the grid, towards the original
-    precision: str = "auto"  # of the networks, in attack and judgement
-    batch: int | None = None  # images attacked at a time (default: by size, m and device); changes rounding only
+    """Noisy images at a time (default: by size and device)"""
+    sampler: Sampler = "float"
+    """Noise of PREDICT: float, or grid, which judges the attacked image moved onto the grid, towards the original"""
+    precision: Precision = "auto"
+    """Of the networks, in attack and judgement; logs record it"""
+    batch: int | None = None
+    """Images attacked at a time (default: by size, m and device); changes rounding only"""
 
     def __post_init__(self):
-        check_whole_numbers(self)
+        check_types(self)
         check_at_least("sigma", self.sigma, 0)
         check_sampler(self.sampler, self.sigma)
-        check_choice("precision", self.precision, PRECISIONS)
         if self.sigma == 0 and self.objective != "base":
             raise InputError(f"objective: got {self.objective!r} with σ = 0, expected 'base': without noise G is F.")
         if self.sigma == 0 and self.sampler != "float":
             raise InputError(f"sampler: got {self.sampler!r} with σ = 0, expected 'float': nothing is sampled.")
-        check_choice("attack", self.attack, ("pgd", "ddn", "fgsm"))
-        check_choice("objective", self.objective, ("smoothadv", "naive", "base"))
-        check_choice("loss", self.loss, attacks.OBJECTIVES)
-        check_choice("norm", self.norm, attacks.NORMS)
-        check_at_least("epsilon", self.epsilon, 0)
         check_open_unit("alpha", self.alpha)
-        for name in ("steps", "restarts", "samples", "n", "skip"):
+        for name in ("samples", "n", "skip"):
             check_at_least(name, getattr(self, name), 1)
-        if self.step_size is not None:
-            check_positive("step_size", self.step_size)
         _check_optional_counts(self)
-        if self.attack == "ddn" and self.norm != "l2":
-            raise InputError(f"norm: got {self.norm!r} with attack 'ddn', expected 'l2': DDN minimises an l2 norm.")
-        if self.attack != "pgd" and (self.restarts > 1 or self.loss != "cross-entropy" or self.stein):
-            raise InputError(f"attack: got {self.attack!r} with restarts, loss or stein, expected 'pgd' for these.")
         if self.stein and self.objective != "smoothadv":
             raise InputError(f"stein: got objective {self.objective!r}, expected 'smoothadv': it estimates ∇G.")
         if self.stein and self.loss != "cross-entropy":
@@ -122,7 +135,14 @@ class AttackSettings:
         if self.target is not None:
             check_at_least("target", self.target, 0)
         check_seed(self.seed)
-        check_options(self, ATTACK_USED_BY)
+        of_pgd = dict.fromkeys(("loss", "stein"), ("pgd",))
+        check_used(self, {"attack": OF_ATTACK | of_pgd, "objective": {"samples": ("smoothadv", "naive")}})
+        self.chosen_attack()  # which checks its options
+
+    def chosen_attack(self) -> Attack:
+        """The attack that is run; what it is run on are log-probabilities already, but for f itself."""
+        nll = self.loss == "cross-entropy" and self.objective != "base"
+        return attack_of(self, self.epsilon, "negative-log-likelihood" if nll else self.loss)
 
 
 def _check_optional_counts(settings: CertifySettings | AttackSettings) -> None:

@@ -25,7 +25,7 @@ def trained_sigma(target: Path) -> float | None:
     return config.sigma if config.method in NOISY else None
 
 
-def check_target(target: Path, dataset: str | None, normalization: str) -> None:
+def check_target(target: Path, dataset: str | None, normalization: str, arch: str | None = None) -> None:
     """What can be refused of the options of `load_target` before anything is loaded."""
     check_choice("normalization", normalization, ("auto", *NORMALIZATIONS))
     if dataset is not None:
@@ -35,18 +35,20 @@ def check_target(target: Path, dataset: str | None, normalization: str) -> None:
             f"normalization: got {normalization!r} with a run folder, whose config.json says which it has, "
             "expected 'auto'."
         )
+    if arch is not None and not (target.is_dir() and ":" in run_folder.read_run(target)[0].arch):
+        raise InputError(f"arch: got {arch!r} with {target}, which says what network it is, expected none.")
 
 
-def load_target(target: Path, dataset: str | None, normalization: str, sigma: float | None):
+def load_target(target: Path, dataset: str | None, normalization: str, sigma: float | None, arch: str | None = None):
     """(model, test data, σ of training or None, run folder or None) of a run or a published checkpoint.
 
     A published checkpoint does not say which normalisation layer it was trained with. With
     "auto" both are tried on 200 noisy test images; the better one is taken, and said.
     """
     trained = trained_sigma(target)
-    check_target(target, dataset, normalization)
+    check_target(target, dataset, normalization, arch)
     if target.is_dir():
-        model, config = run_folder.load_run(target)
+        model, config = run_folder.load_run(target, arch=arch)
         return model, load_dataset(dataset or config.dataset, "test"), trained, target
     tried = NORMALIZATIONS if normalization == "auto" else (normalization,)
     models, refused = {}, None

@@ -17,7 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from rslab import attacks
-from rslab.config import TrainConfig
+from rslab.config import Precision, TrainConfig
 from rslab.errors import check_choice, check_positive
 from rslab.experiments import costs
 from rslab.machine.devices import choose_precision
@@ -270,7 +270,7 @@ def _attack(model, images, precision: str, steps: int = 2, m: int = 4):
     return {"reference": reference, "ours": ours}
 
 
-def _train(model, images, precision: str, steps: int = 2, m: int = 4):
+def _train(model, images, precision: Precision, steps: int = 2, m: int = 4):
     y = torch.arange(len(images), device=images.device) % 10
     config = TrainConfig(method="smoothadv", steps=steps, samples=m, epsilon=0.5, precision=precision)
     step = Step(config, config.epsilon, torch.Generator(images.device).manual_seed(0))

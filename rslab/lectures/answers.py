@@ -6,7 +6,9 @@ line when all is well and raises `Wrong` with one sentence when not.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+import numpy as np
 
 
 class Wrong(AssertionError):
@@ -37,3 +39,28 @@ def passed(message: str) -> None:
 def close(value: float, expected: float) -> bool:
     """Equal up to rounding: 10⁻⁶ relative, 10⁻⁹ near 0."""
     return math.isclose(value, expected, rel_tol=1e-6, abs_tol=1e-9)
+
+
+def within(relative: float = 0.0, absolute: float = 0.0) -> Callable[..., bool]:
+    """A comparison for `compare`: |given − expected| ≤ absolute + relative · |expected|, in every number.
+
+    For numbers, tensors and arrays of one shape.
+    """
+    return lambda given, expected: bool(np.allclose(given, expected, rtol=relative, atol=absolute))
+
+
+def compare(
+    given, right, faults: Iterable[tuple], otherwise: str, case: str = "", same: Callable[..., bool] = close
+) -> None:
+    """Nothing when `given` is right; else a `Wrong` that names the mistake.
+
+    faults: pairs (what a usual mistake gives here, the sentence about it). Several may agree on one
+    case: the first one speaks. `case` follows its sentence in brackets; `otherwise` is said of an
+    answer that no usual mistake explains. same(given, expected) tells whether two answers are equal.
+    """
+    if same(given, right):
+        return
+    for wrong, message in faults:
+        if same(given, wrong):
+            raise Wrong(f"{message} ({case})" if case else message)
+    raise Wrong(otherwise)

@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rslab.lectures.style import COLORS, CYCLE, DASHES, INK, method_of, new_figure, styled
+from rslab.report.tables import certified_accuracy, curve_grid, interval
 
 
 @styled
@@ -29,6 +30,19 @@ def certified_accuracy_figure(curves: dict[str, tuple[np.ndarray, np.ndarray]], 
     axes.set_xlim(left=0)
     if curves:
         axes.legend(loc="upper right")
+    return figure
+
+
+@styled
+def logs_figure(logs: dict[str, pd.DataFrame], title: str = "") -> Figure:
+    """Certified accuracy of logs against the ℓ2 radius, with 95 % intervals for the choice of their images."""
+    radii = curve_grid(logs)
+    curves = {name: (radii, certified_accuracy(log, radii)) for name, log in logs.items()}
+    figure = certified_accuracy_figure(curves, title)
+    (axes,) = figure.axes
+    for line, log, (_, accuracy) in zip(axes.lines, logs.values(), curves.values(), strict=True):
+        low, high = interval(np.round(accuracy * len(log) / 100), len(log))
+        axes.fill_between(radii, low, high, step="pre", color=line.get_color(), alpha=0.15, linewidth=0)
     return figure
 
 

@@ -2,7 +2,7 @@
 
 import os
 
-from rslab.config import PRECISIONS
+from rslab.config import PRECISIONS, Precision
 from rslab.errors import InputError, check_choice
 from rslab.machine.distributed import world_told
 
@@ -56,7 +56,7 @@ def check_fits(name: str, count: int, each: int, device: str) -> None:
         raise InputError(f"{name}: got {count}, expected at most {whole // each}, which fill the memory of {device}.")
 
 
-def choose_precision(name: str, device: str) -> str:
+def choose_precision(name: str, device: str) -> Precision:
     """The arithmetic that `--precision NAME` means on `device`: "auto" is the fastest that runs there natively.
 
     `InputError` for one that the device lacks: emulated, it would be slower than float32. On CUDA, "float32"
@@ -71,7 +71,7 @@ def choose_precision(name: str, device: str) -> str:
     if torch.device(device).type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
-    return ("bfloat16" if native else "float32") if name == "auto" else name
+    return "bfloat16" if native and name != "float32" else "float32"
 
 
 def has_bfloat16(device: str) -> bool:

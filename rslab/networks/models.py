@@ -7,6 +7,11 @@ checkpoints of Cohen et al. and Salman et al.: "1.conv1.weight" and so on, where
 "0" is the normalisation.
 """
 
+import os
+import sys
+from functools import partial
+from importlib import import_module
+
 import torch
 from torch import Tensor, nn
 
@@ -168,15 +173,34 @@ def build_model(arch: str, dataset: str, num_classes: int, *, normalization: str
 
     Maps images `(B, C, H, W)` in [0, 1] to logits `(B, num_classes)`.
     `normalization`: "standard" divides by the standard deviation (Cohen et al.),
-    "center" only subtracts the mean (Salman et al.).
+    "center" only subtracts the mean (Salman et al.). `arch` may be a function of the
+    caller's, "mypackage.net:build", of the number of classes and of channels.
     """
-    check_choice("arch", arch, ARCHITECTURES)
+    if ":" not in arch:
+        check_choice("arch", arch, ARCHITECTURES)
     check_choice("dataset", dataset, STATISTICS)
     check_choice("normalization", normalization, NORMALIZATIONS)
     mean, std = STATISTICS[dataset]
     if normalization == "center":
         std = (1.0,) * len(std)
-    return nn.Sequential(Normalize(mean, std), ARCHITECTURES[arch](num_classes, len(mean)))
+    build = partial(_of_the_caller, arch) if ":" in arch else ARCHITECTURES[arch]
+    return nn.Sequential(Normalize(mean, std), build(num_classes, len(mean)))
+
+
+def _of_the_caller(arch: str, num_classes: int, channels: int) -> nn.Module:
+    """What the function "mypackage.net:build" makes of the number of classes and of channels; it is code, and runs."""
+    place, _, name = arch.partition(":")
+    expected = "expected mypackage.net:build, a function of the number of classes and of channels that gives a module"
+    sys.path.append(os.getcwd())  # last: nothing that is installed is replaced
+    try:
+        network = getattr(import_module(place), name)(num_classes, channels)
+    except Exception as error:  # of somebody else's making
+        raise InputError(f"arch: got {arch!r}, which fails ({type(error).__name__}: {error}), {expected}.") from error
+    finally:
+        sys.path.pop()
+    if not isinstance(network, nn.Module):
+        raise InputError(f"arch: got {arch!r}, which gave {type(network).__name__}, {expected}.")
+    return network
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -18,7 +18,7 @@ import pandas as pd
 from rslab.config import TrainConfig
 from rslab.errors import InputError, check_choice
 from rslab.networks.models import build_model, count_parameters
-from rslab.smoothing.bounds import RADII
+from rslab.smoothing.bounds import RADII, lower_confidence_bound, upper_confidence_bound
 from rslab.store import run_folder
 from rslab.store.files import read_json
 from rslab.store.logs import is_log, looks_like_log, read_log, settings_path
@@ -61,6 +61,15 @@ def upper_envelope(accuracies: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     The published rows are such envelopes: at each radius the best of many models, not one model.
     """
     return accuracies.max(), accuracies.idxmax()
+
+
+def interval(count, n: int, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Clopper and Pearson's two-sided interval for a share, from `count` of n images: (low, high), in %; NaN of NaN."""
+    count, tail = np.asarray(count, float), (1 - level) / 2
+    known = np.nan_to_num(count)
+    bounds = (lower_confidence_bound(known, n, tail), upper_confidence_bound(known, n, tail))
+    low, high = (100 * np.where(np.isnan(count), np.nan, bound) for bound in bounds)
+    return low, high
 
 
 def curve_grid(logs: dict[str, pd.DataFrame], points: int = 200) -> np.ndarray:
@@ -583,8 +592,10 @@ def recipes(folders: dict[str, Path]) -> pd.DataFrame:
             continue
         config, classes = run_folder.read_run(folder)
         history = read_history(folder)
-        model = build_model(config.arch, config.dataset, classes, normalization=config.normalization)
-        rows[name] |= {"network": config.arch, "weights": f"{count_parameters(model):,}", "epochs": f"{len(history)}"}
+        rows[name] |= {"network": config.arch, "epochs": f"{len(history)}"}
+        if ":" not in config.arch:  # else it is code
+            model = build_model(config.arch, config.dataset, classes, normalization=config.normalization)
+            rows[name]["weights"] = f"{count_parameters(model):,}"
         rows[name]["minutes"] = f"{sum(record['seconds'] for record in history) / 60:.1f}"
         rows[name]["device"] = ", ".join(sorted({record["device"] for record in history if "device" in record}))
     return pd.DataFrame.from_dict(rows, orient="index")

@@ -10,12 +10,12 @@ Every function takes numbers or NumPy arrays and returns the same. Bounds and ra
 none claims more than the exact number.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.stats import beta, binomtest, norm
 
 from rslab.errors import InputError, check_at_least, check_open_unit, check_positive
-
-BOUNDS = ("clopper-pearson", "two-class", "hoeffding", "bernstein")
 
 # What rounding may have added, and is taken off again, once, so that no bound or radius lies above the exact one.
 ULP = 2.0**-52
@@ -33,6 +33,12 @@ def _check_counts(count, n) -> None:
     counts = np.asarray(count)
     if not np.all((counts >= 0) & (counts <= n) & (counts == np.floor(counts))):
         raise InputError(f"count: got {count}, expected whole numbers 0 … n = {n}.")
+
+
+def _check_probability(name: str, value) -> None:
+    # Written so that NaN fails too.
+    if not np.all((np.asarray(value) >= 0) & (np.asarray(value) <= 1)):
+        raise InputError(f"{name}: got {value}, expected a probability in [0, 1].")
 
 
 def _plain(value):
@@ -191,11 +197,57 @@ def soft_lower_bound(mean, n: int, alpha: float, *, variance=None):
     return _plain(np.maximum(mean - width - OF_MEAN, 0.0))
 
 
-def _check_probability(name: str, value) -> None:
-    # Written so that NaN fails too.
-    if not np.all((np.asarray(value) >= 0) & (np.asarray(value) <= 1)):
-        raise InputError(f"{name}: got {value}, expected a probability in [0, 1].")
+# -- the four bounds of CERTIFY, from votes to (p̲_A, p̄_B) --------------------------------------
 
+Votes = np.ndarray  # (2, K): Σ v_c and Σ v_c² of n votes v in [0, 1] for each class c
+# votes, A, n, α → p̲_A, p̄_B; None in place of p̄_B where the bound speaks of class A alone
+Bound = Callable[[Votes, int, int, float], tuple[float, float | None]]
+
+
+def clopper_pearson(votes: Votes, top: int, n: int, alpha: float) -> tuple[float, None]:
+    """p̲_A = the α-quantile of Beta(k_A, n − k_A + 1), k_A the votes for A: `lower_confidence_bound`."""
+    return lower_confidence_bound(votes[0, top], n, alpha), None
+
+
+def two_class(votes: Votes, top: int, n: int, alpha: float) -> tuple[float, float]:
+    """p̲_A from k_A and p̄_B from k_B = max_{c ≠ A} k_c, with α/2 for each: `two_class_bounds`."""
+    return two_class_bounds(votes[0, top], np.delete(votes[0], top).max(), n, alpha)
+
+
+def hoeffding(votes: Votes, top: int, n: int, alpha: float) -> tuple[float, None]:
+    """p̲_A = v̄ − √(ln(1/α) / 2n), v̄ the mean of the soft votes F(x + δ)_A: `soft_lower_bound`."""
+    return soft_lower_bound(_mean(votes, top, n), n, alpha), None
+
+
+def bernstein(votes: Votes, top: int, n: int, alpha: float) -> tuple[float, None]:
+    """p̲_A = v̄ − √(2V ln(2/α) / n) − 7 ln(2/α) / (3(n − 1)), V = (Σ v² − n v̄²) / (n − 1): `soft_lower_bound`."""
+    mean = _mean(votes, top, n)
+    variance = max(float(votes[1, top]) - n * mean**2, 0.0) / max(n - 1, 1)
+    return soft_lower_bound(mean, n, alpha, variance=variance), None
+
+
+def _mean(votes: Votes, top: int, n: int) -> float:
+    """v̄ of class A; a sum of probabilities may be rounded to more than n."""
+    return min(float(votes[0, top]) / n, 1.0)
+
+
+SOFT_BOUNDS: dict[str, Bound] = {"hoeffding": hoeffding, "bernstein": bernstein}  # of F(x + δ) in place of votes
+BOUNDS: dict[str, Bound] = {"clopper-pearson": clopper_pearson, "two-class": two_class, **SOFT_BOUNDS}
+
+
+def allow_for(slack: float, p_a_lower: float, p_b_upper: float | None) -> tuple[float, float | None]:
+    """(p̲_A, p̄_B) for probabilities that the sampler may have moved by `slack`: p̲_A − slack and p̄_B + slack."""
+    return max(p_a_lower - slack, 0.0), None if p_b_upper is None else min(p_b_upper + slack, 1.0)
+
+
+def radius_of(p_a_lower: float, p_b_upper: float | None, sigma: float) -> float:
+    """R of both bounds, `certified_radius_two_sided`, or of p̲_A alone, `certified_radius`."""
+    if p_b_upper is None:
+        return certified_radius(p_a_lower, sigma)
+    return certified_radius_two_sided(p_a_lower, p_b_upper, sigma)
+
+
+# -- which radii are asked for -----------------------------------------------------------------
 
 RADII = tuple(np.arange(10) / 4)  # 0, 0.25 … 2.25
 

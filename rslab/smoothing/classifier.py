@@ -129,32 +129,18 @@ class SmoothedClassifier:
         check_open_unit("alpha", alpha)
         check_choice("bound", bound, bounds.BOUNDS)
         check_image(x)
-        soft, slack = bound in ("hoeffding", "bernstein"), SLACK[self.sampler]
-        votes = self._soft_votes if soft else self._hard_votes
+        votes_of = self._soft_votes if bound in bounds.SOFT_BOUNDS else self._hard_votes
 
-        selection, _ = self._sum_votes(x, n0, votes, generator)
-        top = int(selection.argmax())
-        sums, squares = self._sum_votes(x, n, votes, generator)
+        votes0 = self._sum_votes(x, n0, votes_of, generator)  # counts0 ← SAMPLEUNDERNOISE(f, x, n0, σ)
+        top = int(votes0[0].argmax())  # ĉ_A ← top index in counts0
+        votes = self._sum_votes(x, n, votes_of, generator)  # counts ← SAMPLEUNDERNOISE(f, x, n, σ)
+        p_a, p_b = bounds.BOUNDS[bound](votes.numpy(), top, n, alpha)  # p̲_A ← LOWERCONFBOUND(counts[ĉ_A], n, 1 − α)
+        p_a, p_b = bounds.allow_for(SLACK[self.sampler], p_a, p_b)  # so near to N(0, σ²I) is its noise
+        radius = bounds.radius_of(p_a, p_b, self.sigma)  # σΦ⁻¹(p̲_A), 0 where p̲_A ≤ ½
+        prediction = top if radius > 0 else ABSTAIN  # if p̲_A > ½ return ĉ_A and the radius, else return ABSTAIN
 
-        if bound == "clopper-pearson":
-            p_a_lower = max(bounds.lower_confidence_bound(float(sums[top]), n, alpha) - slack, 0.0)
-            radius = bounds.certified_radius(p_a_lower, self.sigma)
-        elif bound == "two-class":
-            others = torch.cat((sums[:top], sums[top + 1 :]))
-            p_a_lower, p_b_upper = bounds.two_class_bounds(int(sums[top]), int(others.max()), n, alpha)
-            p_a_lower, p_b_upper = max(p_a_lower - slack, 0.0), min(p_b_upper + slack, 1.0)
-            radius = bounds.certified_radius_two_sided(p_a_lower, p_b_upper, self.sigma)
-        else:
-            mean = min(float(sums[top]) / n, 1.0)
-            variance = None
-            if bound == "bernstein":
-                variance = max(float(squares[top]) - n * mean**2, 0.0) / (n - 1) if n > 1 else 1.0
-            p_a_lower = max(bounds.soft_lower_bound(mean, n, alpha, variance=variance) - slack, 0.0)
-            radius = bounds.certified_radius(p_a_lower, self.sigma)
-
-        prediction = top if radius > 0 else ABSTAIN
-        counts = tuple(sums.tolist())
-        return Certificate(prediction, radius, top, p_a_lower, counts, n0, n, alpha, self.sigma, bound)
+        counts = tuple(votes[0].tolist())
+        return Certificate(prediction, radius, top, p_a, counts, n0, n, alpha, self.sigma, bound)
 
     def certify_sequential(
         self, x: Tensor, n0: int, plan: SequentialPlan, *, generator: torch.Generator | None = None
@@ -173,7 +159,7 @@ class SmoothedClassifier:
         counts = torch.zeros(self.num_classes, dtype=torch.float64)
         test = SequentialTest(plan)
         while test.wanted:
-            new, _ = self._sum_votes(x, test.wanted, self._hard_votes, generator)
+            new = self._sum_votes(x, test.wanted, self._hard_votes, generator)[0]
             counts += new
             test.add(int(new.sum() - new[top]))
         passed, n = int(test.passed[0]), int(test.votes[0])
@@ -187,8 +173,7 @@ class SmoothedClassifier:
         """SAMPLEUNDERNOISE: how often f returns each class on x + δ, n draws; int64 (num_classes,)."""
         check_count("n", n)
         check_image(x)
-        sums, _ = self._sum_votes(x, n, self._hard_votes, generator)
-        return sums.long()
+        return self._sum_votes(x, n, self._hard_votes, generator)[0].long()
 
     def _hard_votes(self, logits: Tensor) -> Tensor:
         """(B, K) → (2, K): votes a class, and the sum of their squares (the same)."""
@@ -203,8 +188,8 @@ class SmoothedClassifier:
         return torch.stack((probs.sum(0), probs.square().sum(0)))
 
     @torch.no_grad()
-    def _sum_votes(self, x: Tensor, n: int, votes: Callable, generator) -> tuple[Tensor, Tensor]:
-        """Σ votes and Σ votes² over n noisy copies of x, each float64 (num_classes,) on the CPU.
+    def _sum_votes(self, x: Tensor, n: int, votes_of: Callable[[Tensor], Tensor], generator) -> Tensor:
+        """Σ votes and Σ votes² a class over n noisy copies of x: float64 (2, num_classes) on the CPU.
 
         Everything stays on the device until the sums are complete: one synchronisation.
         """
@@ -212,9 +197,9 @@ class SmoothedClassifier:
             check_function(self.base_classifier, x, self.num_classes)
             self._asked.append(True)
         with evaluating(self.base_classifier) as f:
-            return self._sums(f, x, n, votes, generator)
+            return self._sums(f, x, n, votes_of, generator)
 
-    def _sums(self, f: LogProbs, x: Tensor, n: int, votes: Callable, generator) -> tuple[Tensor, Tensor]:
+    def _sums(self, f: LogProbs, x: Tensor, n: int, votes_of: Callable[[Tensor], Tensor], generator) -> Tensor:
         x = x.detach().float()
         draw = noisy_copies(self.sampler, x, self.sigma)
         sums = torch.zeros(2, self.num_classes, dtype=torch.float64, device=x.device)
@@ -232,13 +217,13 @@ class SmoothedClassifier:
                     f"expected ({size}, {self.num_classes})."
                 )
             broken += logits.isnan().any()
-            sums += votes(logits)
-        *both, nans = torch.cat((sums.flatten(), broken)).cpu().split((self.num_classes, self.num_classes, 1))
+            sums += votes_of(logits)
+        sums, nans = torch.cat((sums.flatten(), broken)).cpu().split((2 * self.num_classes, 1))
         if nans:
             raise WorkError(NO_VOTE)
-        if both[0].isnan().any():
+        if sums[: self.num_classes].isnan().any():
             raise WorkError("The network gave infinite logits, whose softmax is no number: nothing is certified.")
-        return tuple(both)
+        return sums.view(2, self.num_classes)
 
 
 def default_batch_size(shape: tuple[int, ...], device: str) -> int:

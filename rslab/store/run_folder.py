@@ -54,9 +54,14 @@ def read_run(folder: Path | str) -> tuple[TrainConfig, int]:
     return TrainConfig.from_dict(values["train"], source=str(path)), classes
 
 
-def load_run(folder: Path | str) -> tuple[nn.Module, TrainConfig]:
-    """The finished model of a run folder, in eval mode on the CPU, and its configuration."""
+def load_run(folder: Path | str, *, arch: str | None = None) -> tuple[nn.Module, TrainConfig]:
+    """The finished model of a run folder, in eval mode on the CPU, and its configuration.
+
+    A network of the caller's, "mypackage.net:build", is code: it runs only where `arch` names it too.
+    """
     config, classes = read_run(folder)
+    if ":" in config.arch and arch != config.arch:
+        raise InputError(f"arch: got {config.arch!r} in {folder}, which is code, expected --arch {config.arch} too.")
     weights = Path(folder) / "weights.safetensors"
     if not weights.is_file():
         raise InputError(f"{folder}: got no weights.safetensors, expected a finished run: `rslab train … --resume`.")

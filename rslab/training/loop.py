@@ -10,6 +10,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -54,7 +55,7 @@ def train(
     Of several processes (`parallel`) each trains on its part of every batch, and only the
     first writes.
     """
-    choose_precision(config.precision, device)
+    config = replace(config, precision=choose_precision(config.precision, device))
     _check_before_loading(config, out, resume)
     data = load_dataset(config.dataset, "train") if data is None else check_data(data)
     if data.num_classes < 2:
@@ -244,7 +245,7 @@ def _initial_model(config: TrainConfig, data: LabeledImages) -> nn.Module:
     check_channels(model, data.images[:1])
     if config.pretrained is None:
         return model
-    source, source_config = run_folder.load_run(config.pretrained)
+    source, source_config = run_folder.load_run(config.pretrained, arch=config.arch)
     if source_config.arch != config.arch:
         raise InputError(f"pretrained: got a run of arch {source_config.arch!r}, expected {config.arch!r}.")
     ours, theirs = model.state_dict(), source.state_dict()
@@ -283,15 +284,17 @@ def _training_set(config: TrainConfig, data: LabeledImages, device: str) -> tupl
     if pool.shape[1:] != images.shape[1:]:
         got, expected = tuple(pool.shape[1:]), tuple(images.shape[1:])
         raise InputError(f"unlabelled: got images of shape {got}, expected {expected} as in {config.dataset}.")
-    pseudo = pseudo_labels(config.pseudo_labels, pool, data.num_classes, device)
+    pseudo = pseudo_labels(config.pseudo_labels, pool, data.num_classes, device, config.arch)
     weights = torch.cat((torch.ones(len(labels)), torch.full((len(pool),), float(config.pool_weight))))
     return torch.cat((images, pool)), torch.cat((labels, pseudo)), weights
 
 
 @torch.no_grad()
-def pseudo_labels(run: str | Path, pool: Tensor, num_classes: int, device: str = "cpu") -> Tensor:
+def pseudo_labels(
+    run: str | Path, pool: Tensor, num_classes: int, device: str = "cpu", arch: str | None = None
+) -> Tensor:
     """argmax f(x) for every image of the pool (N, C, H, W), by the model of a run folder: (N,) int64."""
-    model, _ = run_folder.load_run(run)
+    model, _ = run_folder.load_run(run, arch=arch)
     check_channels(model, check_images(pool, name="pool"))
     if (classes := model(pool[:1]).shape[1]) != num_classes:
         raise InputError(f"pseudo_labels: got a run of {classes} classes, expected {num_classes}.")

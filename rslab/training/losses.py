@@ -6,13 +6,13 @@ it judged. `config.METHODS` says in a line what each computes.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from rslab import attacks
-from rslab.config import TrainConfig
+from rslab.config import Objective, TrainConfig
 from rslab.machine.distributed import Part
 from rslab.networks.inference import InferenceNetwork
 from rslab.smoothing.classifier import log_mean_probs, mean_log_probs
@@ -48,26 +48,11 @@ class Step:
         start = attacks.random_in_ball(whole, self.epsilon, self.config.norm, self.generator)
         return start.unflatten(0, (copies, part.whole))[:, part.slice].flatten(0, 1)
 
-    def attack(self, log_probs, x: Tensor, y: Tensor, objective=attacks.cross_entropy) -> Tensor:
+    def attack(self, log_probs, x: Tensor, y: Tensor, objective: Objective = "cross-entropy") -> Tensor:
         """The adversarial images (B, C, H, W) of the configured attack on `log_probs`, at this epoch's ε."""
-        c = self.config
-        if c.attack == "fgsm":
-            return attacks.fgsm(log_probs, x, y, self.epsilon, norm=c.norm, objective=objective)
-        if c.attack == "ddn":
-            return attacks.ddn(log_probs, x, y, self.epsilon, steps=c.steps, objective=objective)
-        # The step follows ε through the warm-up, unless it is given.
-        return attacks.pgd(
-            log_probs,
-            x,
-            y,
-            self.epsilon,
-            steps=c.steps,
-            step_size=c.step_size,
-            norm=c.norm,
-            objective=objective,
-            start=self._random_start(x) if c.random_start else None,
-            keep="last",
-        )
+        attack = self.config.attack_of(self.epsilon, objective)  # whose step follows ε, unless it is given
+        start = self._random_start(x) if attack.random_start else None
+        return replace(attack, random_start=False)(log_probs, x, y, start=start, keep="last")
 
 
 def _nll(log_probs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,7 +131,7 @@ def _attack_under_noise(model, x, y, step, inner, outer):
     """Attack `inner`, then take the loss of `outer` there, both on the same m noise samples."""
     noise = step.noise(x, step.config.samples)
     f = step.frozen(model)
-    adversarial = step.attack(lambda z: inner(f, z, noise), x, y, attacks.negative_log_likelihood)
+    adversarial = step.attack(lambda z: inner(f, z, noise), x, y, "negative-log-likelihood")
     return _nll(outer(model, adversarial, noise), y)
 
 

@@ -1,44 +1,36 @@
 """Checks of notebook 02: votes, abstention, the certificate, the sample size."""
 
 import math
+import operator
 from collections.abc import Callable
 
 import torch
 from scipy.stats import binomtest, norm
 from torch import Tensor
 
-from rslab.lectures.answers import Wrong, answer, close, passed
+from rslab.lectures.answers import Wrong, answer, close, compare, passed, within
+from rslab.lectures.spies import Spy
 from rslab.smoothing import bounds
 from rslab.smoothing.classifier import ABSTAIN
 
 # -- exercise 1 ----------------------------------------------------------------------
 
 
-class _Spy:
-    """A base classifier of 3 classes that remembers every image it was given."""
-
-    def __init__(self):
-        self.batches: list[Tensor] = []
-
-    def __call__(self, images: Tensor) -> Tensor:
-        if not isinstance(images, Tensor) or images.dim() != 4 or images.shape[1:] != (1, 4, 4):
-            shape = tuple(getattr(images, "shape", ()))
-            raise Wrong(f"f was called with shape {shape}: it wants a batch (B, C, H, W), here (B, 1, 4, 4).")
-        self.batches.append(images.detach().clone())
-        mean = images.flatten(1).mean(1)
-        return torch.stack((-mean, torch.full_like(mean, -0.48), mean - 1), dim=1)
+def _scores(images: Tensor) -> Tensor:
+    """A base classifier of 3 classes."""
+    mean = images.flatten(1).mean(1)
+    return torch.stack((-mean, torch.full_like(mean, -0.48), mean - 1), dim=1)
 
 
 def vote_counts(function: Callable) -> None:
     """Check `function(f, x, num_classes, sigma, n, generator)` → votes a class, int64 `(num_classes,)`."""
     x, sigma, n = torch.linspace(0, 1, 16).view(1, 4, 4), 0.4, 4000
-    spy = _Spy()
+    refusal = "f was called with shape {shape}: it wants a batch (B, C, H, W), here (B, 1, 4, 4)."
+    spy = Spy(_scores, (1, 4, 4), refusal)
     counts = answer(function, spy, x, 3, sigma, n, torch.Generator().manual_seed(1))
-    if not spy.batches:
-        raise Wrong("f was never called: the votes are f's answers on noisy copies of x.")
-    seen = torch.cat(spy.batches)
+    seen = spy.seen("f was never called: the votes are f's answers on noisy copies of x.")
     _check_noise(seen - x, seen, sigma, n)
-    _check_counts(torch.as_tensor(counts), spy(seen).argmax(1), n)
+    _check_counts(torch.as_tensor(counts), _scores(seen).argmax(1), n)
     passed(f"vote_counts: {n} fresh noisy copies, σ in [0, 1] units, nothing clipped, every vote counted.")
 
 
@@ -52,18 +44,15 @@ def _check_noise(noise: Tensor, seen: Tensor, sigma: float, n: int) -> None:
     spread = float(noise.std())
     if float(noise.mean((0, 1)).abs().max()) > 6 * spread / math.sqrt(n):
         raise Wrong("The noisy copies are not centred at x: the noise is added to x, and has mean 0.")
-    guesses = {
-        255 * sigma: "σ was multiplied by 255: images are in [0, 1] here, and so is σ.",
-        sigma / 255: "σ was divided by 255: images are in [0, 1] here, and so is σ.",
-        1.0: "The noise has standard deviation 1: multiply it by σ.",
-        sigma**2: "The noise has standard deviation σ²: σ itself is the standard deviation, σ² the variance.",
-        math.sqrt(sigma): "The noise has standard deviation √σ: σ is the standard deviation, not the variance.",
-    }
-    if abs(spread / sigma - 1) > 0.03:
-        for guess, message in guesses.items():
-            if abs(spread / guess - 1) < 0.03:
-                raise Wrong(message)
-        raise Wrong(f"The noise has standard deviation {spread:.3g}, expected σ = {sigma:g}.")
+    faults = (
+        (255 * sigma, "σ was multiplied by 255: images are in [0, 1] here, and so is σ."),
+        (sigma / 255, "σ was divided by 255: images are in [0, 1] here, and so is σ."),
+        (1.0, "The noise has standard deviation 1: multiply it by σ."),
+        (sigma**2, "The noise has standard deviation σ²: σ itself is the standard deviation, σ² the variance."),
+        (math.sqrt(sigma), "The noise has standard deviation √σ: σ is the standard deviation, not the variance."),
+    )
+    otherwise = f"The noise has standard deviation {spread:.3g}, expected σ = {sigma:g}."
+    compare(spread, sigma, faults, otherwise, same=within(0.03))
     if abs(float((noise.abs() < sigma).float().mean()) - 0.6827) > 0.01:
         raise Wrong("The noise has the right σ but is not Gaussian: use torch.randn.")
     if float(noise.flatten(1).std(1).mean()) < 0.8 * sigma:
@@ -131,36 +120,42 @@ def _check_certificate(function, selection, counts, alpha, sigma) -> None:
             f"The class was chosen from the votes that also bound it ({case}): a winner's count is inflated. "
             "Choose by `selection`, bound by `counts`."
         )
-    faults = {
-        from_p(counts[top] / n): "p̂ was used as if it were p_A: about half of such radii are too large. Bound it.",
-        from_p(bounds.lower_confidence_bound(selection[top], sum(selection), alpha)): (
-            "The selection votes were used to bound: they chose the class, so they favour it. Bound with `counts`."
+    bound, chosen = bounds.lower_confidence_bound, (selection[top], sum(selection))
+    faults = [
+        (from_p(counts[top] / n), "p̂ was used as if it were p_A: about half of such radii are too large. Bound it."),
+        (
+            from_p(bound(*chosen, alpha)),
+            "The selection votes were used to bound: they chose the class, so they favour it. Bound with `counts`.",
         ),
-        from_p(bounds.lower_confidence_bound(selection[top] + counts[top], sum(selection) + n, alpha)): (
-            "Selection votes and fresh votes were added: only the fresh ones, `counts`, may bound."
+        (
+            from_p(bound(chosen[0] + counts[top], chosen[1] + n, alpha)),
+            "Selection votes and fresh votes were added: only the fresh ones, `counts`, may bound.",
         ),
-        from_p(bounds.upper_confidence_bound(counts[top], n, alpha)): (
-            "An upper bound was used: p_A may be smaller than that. A certificate needs the lower one."
+        (
+            from_p(bounds.upper_confidence_bound(counts[top], n, alpha)),
+            "An upper bound was used: p_A may be smaller than that. A certificate needs the lower one.",
         ),
-        from_p(bounds.lower_confidence_bound(counts[top], n, alpha / 2)): (
-            "α was halved as for a two-sided interval: only one side is needed here, the whole α may go there."
+        (
+            from_p(bound(counts[top], n, alpha / 2)),
+            "α was halved as for a two-sided interval: only one side is needed here, the whole α may go there.",
         ),
-        from_p(bounds.lower_confidence_bound(counts[top], n, 1 - alpha)): (
-            "α and 1 − α are exchanged: `lower_confidence_bound` wants the small one, the chance of an error."
+        (
+            from_p(bound(counts[top], n, 1 - alpha)),
+            "α and 1 − α are exchanged: `lower_confidence_bound` wants the small one, the chance of an error.",
         ),
-    }
+    ]
     if lower > 0.5 and label == top:
-        faults[right[1] / sigma] = "σ is missing: the radius is σ Φ⁻¹(p̲)."
-        faults[right[1] / 2] = "The radius is half of what it should be: with p̄_B = 1 − p̲ the two halves add up."
-        faults[sigma * float(norm.cdf(lower))] = "Φ was used in place of its inverse: norm.ppf, not norm.cdf."
-    for wrong, message in faults.items():
-        if radius != 0 and close(radius, wrong):
-            raise Wrong(f"{message} ({case})")
+        faults += [
+            (right[1] / sigma, "σ is missing: the radius is σ Φ⁻¹(p̲)."),
+            (right[1] / 2, "The radius is half of what it should be: with p̄_B = 1 − p̲ the two halves add up."),
+            (sigma * float(norm.cdf(lower)), "Φ was used in place of its inverse: norm.ppf, not norm.cdf."),
+        ]
+    otherwise = f"For {case} expected ({right[0]}, {right[1]:.4f}), came ({label}, {radius:.4f})."
     if right[0] == ABSTAIN:
-        raise Wrong(
-            f"Abstain when p̲ ≤ ½: for {case} p̲ = {lower:.4f}, expected ({ABSTAIN}, 0.0), came ({label}, {radius:.4f})."
-        )
-    raise Wrong(f"For {case} expected ({right[0]}, {right[1]:.4f}), came ({label}, {radius:.4f}).")
+        claim = f"expected ({ABSTAIN}, 0.0), came ({label}, {radius:.4f})"
+        otherwise = f"Abstain when p̲ ≤ ½: for {case} p̲ = {lower:.4f}, {claim}."
+    # The class is wrong or the radius is: `right` was met above, so here no radius is the right one.
+    compare(radius, math.nan, faults, otherwise, case)
 
 
 # -- exercise 3 ----------------------------------------------------------------------
@@ -234,23 +229,19 @@ def _check_smallest(n: int, radius: float, sigma: float, alpha: float, case: str
     def needed(p: float, error: float = alpha) -> int:
         return math.ceil(math.log(error) / math.log(p)) if 0 < p < 1 else 0
 
-    right = needed(float(norm.cdf(radius / sigma)))
-    if n == right:
-        return
-    faults = {
-        right - 1: "One too few: rounded down, and then the cap is just below the radius. Round up.",
-        needed(float(norm.cdf(radius))): "σ is missing: the bound must reach Φ(radius / σ).",
-        needed(
-            float(norm.cdf(radius * sigma))
-        ): "The radius was multiplied by σ; it is divided: p̲ must reach Φ(radius / σ).",
-        needed(
-            float(norm.cdf(radius / sigma)), alpha / 2
-        ): "α was halved: the bound is one-sided, the whole α may go there.",
-        needed(float(norm.cdf(radius / sigma)), 1 - alpha): "1 − α was used for α: the cap is α^(1/n).",
-    }
-    for wrong, message in faults.items():
-        if n == wrong:
-            raise Wrong(f"{message} ({case}: came {n}.)")
+    share = float(norm.cdf(radius / sigma))
+    right = needed(share)
+    faults = (
+        (right - 1, "One too few: rounded down, and then the cap is just below the radius. Round up."),
+        (needed(float(norm.cdf(radius))), "σ is missing: the bound must reach Φ(radius / σ)."),
+        (
+            needed(float(norm.cdf(radius * sigma))),
+            "The radius was multiplied by σ; it is divided: p̲ must reach Φ(radius / σ).",
+        ),
+        (needed(share, alpha / 2), "α was halved: the bound is one-sided, the whole α may go there."),
+        (needed(share, 1 - alpha), "1 − α was used for α: the cap is α^(1/n)."),
+    )
     cap = bounds.max_certified_radius(max(n, 1), alpha, sigma)
     reach = "does not reach the radius" if cap < radius else "reaches it, but fewer votes do too"
-    raise Wrong(f"For {case} came n = {n:,}: unanimous votes then certify {cap:.4f}, which {reach}.")
+    otherwise = f"For {case} came n = {n:,}: unanimous votes then certify {cap:.4f}, which {reach}."
+    compare(n, right, faults, otherwise, f"{case}: came {n}.", same=operator.eq)

@@ -6,43 +6,25 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from rslab.lectures.answers import Wrong, answer, close, passed
+from rslab.lectures.answers import Wrong, answer, compare, passed, within
+from rslab.lectures.spies import Spy
+
+_same = within(1e-5, 1e-8)
 
 
-class _Spy:
-    """A bounded function `(N, d)` → `(N,)` that remembers the points and values it was asked for."""
-
-    def __init__(self, offset: float = 0.0):
-        self.points: list[Tensor] = []
-        self.offset = offset
-
-    def __call__(self, points: Tensor) -> Tensor:
-        if not isinstance(points, Tensor) or points.dim() != 2:
-            raise Wrong(f"h was called with shape {tuple(getattr(points, 'shape', ()))}: it wants (N, d).")
-        self.points.append(points.detach().clone())
-        return self.value(points)
-
-    def value(self, points: Tensor) -> Tensor:
-        return 0.5 * torch.sigmoid(3 * points[:, 0]) + 0.3 * (points[:, 1] > 0.4) + self.offset
+def _h(points: Tensor) -> Tensor:
+    """A bounded function `(N, d)` → `(N,)`."""
+    return 0.5 * torch.sigmoid(3 * points[:, 0]) + 0.3 * (points[:, 1] > 0.4)
 
 
-def _run(function: Callable, spy: _Spy, x: Tensor, sigma: float, n: int) -> Tensor:
-    try:
-        result = answer(function, spy, x.clone(), sigma, n, torch.Generator().manual_seed(3))
-    except Wrong as wrong:
-        if isinstance(wrong.__cause__, Wrong):  # raised by the spy: show that message itself
-            raise wrong.__cause__ from None
-        raise
+def _run(function: Callable, h: Callable, x: Tensor, sigma: float, n: int) -> tuple[Tensor, Tensor]:
+    """The gradient `(d,)` that came, and the points `(N, d)` at which h was asked."""
+    spy = Spy(h, (None,), "h was called with shape {shape}: it wants (N, d).")
+    result = answer(function, spy, x.clone(), sigma, n, torch.Generator().manual_seed(3))
     if not isinstance(result, Tensor) or result.shape != x.shape:
         shape = tuple(getattr(result, "shape", ()))
         raise Wrong(f"The gradient has shape {shape}, expected that of x, {tuple(x.shape)}: the mean over the samples.")
-    if not spy.points:
-        raise Wrong("h was never called: the gradient comes from its values at noisy points.")
-    return result
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return bool(torch.allclose(a, b, rtol=1e-5, atol=1e-8))
+    return result.detach(), spy.seen("h was never called: the gradient comes from its values at noisy points.")
 
 
 def _check_noise(noise: Tensor, sigma: float) -> None:
@@ -51,14 +33,12 @@ def _check_noise(noise: Tensor, sigma: float) -> None:
     if torch.equal(noise, noise[:1].expand_as(noise)):
         raise Wrong("All samples carry the same noise: draw n of them, shape (n, d).")
     spread = float(noise.std())
-    for factor, message in (
-        (1 / sigma, "The noise has standard deviation 1: multiply it by σ."),
-        (sigma, "The noise has standard deviation σ²: σ itself is the standard deviation."),
-    ):
-        if abs(spread / (sigma * factor) - 1) < 0.05:
-            raise Wrong(message)
-    if abs(spread / sigma - 1) > 0.05:
-        raise Wrong(f"The noise has standard deviation {spread:.3g}, expected σ = {sigma:g}.")
+    faults = (
+        (1.0, "The noise has standard deviation 1: multiply it by σ."),
+        (sigma**2, "The noise has standard deviation σ²: σ itself is the standard deviation."),
+    )
+    otherwise = f"The noise has standard deviation {spread:.3g}, expected σ = {sigma:g}."
+    compare(spread, sigma, faults, otherwise, same=within(0.05))
 
 
 # -- exercise 1 ----------------------------------------------------------------------
@@ -67,39 +47,30 @@ def _check_noise(noise: Tensor, sigma: float) -> None:
 def stein(function: Callable) -> None:
     """Check `function(h, x, sigma, n, generator)` → the estimate of ∇H(x), `(d,)`; h maps `(N, d)` to `(N,)`."""
     x, sigma, n = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64), 0.4, 2000
-    spy = _Spy()
-    result = _run(function, spy, x, sigma, n)
-    points = torch.cat(spy.points)
+    result, points = _run(function, _h, x, sigma, n)
     if len(points) > n:  # a baseline such as h(x), or pairs: welcome, but not asked for here
         points = points[-n:] if len(points) == n + 1 else points[:n]
     if len(points) != n:
         raise Wrong(f"h was asked at {len(points)} points, expected n = {n}: one fresh noise a sample.")
     noise = points - x
     _check_noise(noise, sigma)
-    value = spy.value(points)
+    value = _h(points)
     right = (noise * value[:, None]).mean(0) / sigma**2
-    baseline = (noise * (value - float(spy.value(x[None])))[:, None]).mean(0) / sigma**2
-    if not (_same(result, right) or _same(result, baseline)):
-        faults = (
-            (right * sigma**2, "1/σ² is missing: E[δ h(x + δ)] is σ² times the gradient."),
-            (right * sigma, "Divided by σ, not by σ²: the 1/σ form belongs to *standard* normal noise z = δ/σ."),
-            (right / sigma, "Divided by σ³: with δ = σz in front of h, the factor is 1/σ²."),
-            (-right, "The sign is turned: h is asked at x + δ and multiplied by +δ."),
-            (right * n, "The sum was returned: take the mean over the samples."),
-            ((points * value[:, None]).mean(0) / sigma**2, "h was multiplied by x + δ: multiply it by δ alone."),
-            (
-                value.mean() * noise.mean(0) / sigma**2,
-                "The means were taken first: average the products.",
-            ),
-        )
-        for wrong, message in faults:
-            if _same(result, wrong):
-                raise Wrong(message)
-        if _same(result * 0, result) or float((result - right).norm()) > 0.5 * float(right.norm()):
-            raise Wrong(
-                "Not the mean of δ · h(x + δ)/σ²: is each value multiplied by the *same* δ at which h was asked?"
-            )
-        raise Wrong(f"Expected the mean of δ · h(x + δ)/σ², {right.tolist()}, came {result.tolist()}.")
+    faults = (
+        (right * sigma**2, "1/σ² is missing: E[δ h(x + δ)] is σ² times the gradient."),
+        (right * sigma, "Divided by σ, not by σ²: the 1/σ form belongs to *standard* normal noise z = δ/σ."),
+        (right / sigma, "Divided by σ³: with δ = σz in front of h, the factor is 1/σ²."),
+        (-right, "The sign is turned: h is asked at x + δ and multiplied by +δ."),
+        (right * n, "The sum was returned: take the mean over the samples."),
+        ((points * value[:, None]).mean(0) / sigma**2, "h was multiplied by x + δ: multiply it by δ alone."),
+        (value.mean() * noise.mean(0) / sigma**2, "The means were taken first: average the products."),
+    )
+    otherwise = f"Expected the mean of δ · h(x + δ)/σ², {right.tolist()}, came {result.tolist()}."
+    if float((result - right).norm()) > 0.5 * float(right.norm()):
+        otherwise = "Not the mean of δ · h(x + δ)/σ²: is each value multiplied by the *same* δ at which h was asked?"
+    baseline = (noise * (value - _h(x[None]))[:, None]).mean(0) / sigma**2
+    if not _same(result, baseline):  # h(x) may be subtracted: the mean is the same
+        compare(result, right, faults, otherwise, same=_same)
     passed("stein: the mean of δ · h(x + δ)/σ², from values of h alone.")
 
 
@@ -109,9 +80,12 @@ def stein(function: Callable) -> None:
 def antithetic(function: Callable) -> None:
     """Check `function(h, x, sigma, n, generator)` → ∇H(x) from n pairs x + δ, x − δ, `(d,)`."""
     x, sigma, n = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64), 0.4, 1000
-    spy = _Spy(offset=100.0)
-    result = _run(function, spy, x, sigma, n)
-    noise = torch.cat(spy.points) - x
+
+    def h(points: Tensor) -> Tensor:
+        return _h(points) + 100
+
+    result, points = _run(function, h, x, sigma, n)
+    noise = points - x
     if len(noise) == n:
         raise Wrong(f"h was asked at {n} points: a pair has two, x + δ and x − δ, with the same δ.")
     if len(noise) != 2 * n:
@@ -124,23 +98,20 @@ def antithetic(function: Callable) -> None:
                 raise Wrong("h(x) was subtracted: a good baseline, but a pair is x + δ and x − δ.")
             raise Wrong("The two halves have different noise: a pair is x + δ and x − δ with the *same* δ.")
     _check_noise(plus, sigma)
-    difference = spy.value(x + plus) - spy.value(x + minus)
-    total = spy.value(x + plus) + spy.value(x + minus)
-    right = (plus * difference[:, None]).mean(0) / (2 * sigma**2)
-    if not _same(result, right):
-        faults = (
-            (2 * right, "Twice too large: each pair is the mean of *two* Stein terms, so divide by 2σ²."),
-            (right * sigma**2, "1/σ² is missing."),
-            (2 * right * sigma**2, "1/σ² is missing, and the ½ of a pair."),
-            (-right, "The sign is turned: δ · (h(x + δ) − h(x − δ))."),
-            ((plus * total[:, None]).mean(0) / (2 * sigma**2), "The two values were added: −δ · h(x − δ) has a minus."),
-            ((plus * total[:, None]).mean(0) / sigma**2, "The two values were added: −δ · h(x − δ) has a minus."),
-            (right * n, "The sum was returned: take the mean over the pairs."),
-        )
-        for wrong, message in faults:
-            if torch.allclose(result, wrong, rtol=1e-5, atol=1e-8):
-                raise Wrong(message)
-        raise Wrong(f"Expected the mean of δ (h(x + δ) − h(x − δ)) / 2σ², {right.tolist()}, came {result.tolist()}.")
+    above, below = h(x + plus), h(x + minus)
+    right = (plus * (above - below)[:, None]).mean(0) / (2 * sigma**2)
+    added = (plus * (above + below)[:, None]).mean(0) / (2 * sigma**2)
+    faults = (
+        (2 * right, "Twice too large: each pair is the mean of *two* Stein terms, so divide by 2σ²."),
+        (right * sigma**2, "1/σ² is missing."),
+        (2 * right * sigma**2, "1/σ² is missing, and the ½ of a pair."),
+        (-right, "The sign is turned: δ · (h(x + δ) − h(x − δ))."),
+        (added, "The two values were added: −δ · h(x − δ) has a minus."),
+        (2 * added, "The two values were added: −δ · h(x − δ) has a minus."),
+        (right * n, "The sum was returned: take the mean over the pairs."),
+    )
+    otherwise = f"Expected the mean of δ (h(x + δ) − h(x − δ)) / 2σ², {right.tolist()}, came {result.tolist()}."
+    compare(result, right, faults, otherwise, same=_same)
     passed("antithetic: a constant of 100 in h left no trace.")
 
 
@@ -155,19 +126,17 @@ def variance(function: Callable) -> None:
 
 
 def _check_variance(value: float, d: int, sigma: float) -> None:
-    right = (d / 2 - 1 / (2 * math.pi)) / sigma**2
-    if close(value, right):
-        return
-    faults = {
-        d / 2 / sigma**2: "The squared mean is missing: Var = E[…²] − (E[…])², and the mean is the gradient.",
-        (d - 1 / (2 * math.pi)) / sigma**2: "h² = h has mean ½: only half of the noises contribute.",
-        d / 2 - 1 / (2 * math.pi): "σ is missing: each component is δᵢ h/σ², and δᵢ² has mean σ².",
-        (d / 2 - 1 / (2 * math.pi)) * sigma**2: "1/σ² of the estimator is squared in its variance: σ²/σ⁴ = 1/σ².",
-        (d / 2 - d / (2 * math.pi)) / sigma**2: "The gradient has one component that is not 0: subtract 1/(2πσ²) once.",
-        (d / 4 - 1 / (2 * math.pi)) / sigma**2: "This is the variance with the baseline ½; here there is none.",
-        0.5 / sigma**2 - 1 / (2 * math.pi * sigma**2): "This is the first component alone: add all d of them.",
-    }
-    for wrong, message in faults.items():
-        if close(value, wrong):
-            raise Wrong(f"{message} (d = {d}, σ = {sigma}: came {value:.5g}.)")
-    raise Wrong(f"For d = {d}, σ = {sigma} expected {right:.5g}, came {value:.5g}. Start from E[δᵢ² h²]/σ⁴.")
+    slope = 1 / (2 * math.pi)  # squared, and times σ²
+    right = (d / 2 - slope) / sigma**2
+    faults = (
+        (d / 2 / sigma**2, "The squared mean is missing: Var = E[…²] − (E[…])², and the mean is the gradient."),
+        ((d - slope) / sigma**2, "h² = h has mean ½: only half of the noises contribute."),
+        (d / 2 - slope, "σ is missing: each component is δᵢ h/σ², and δᵢ² has mean σ²."),
+        ((d / 2 - slope) * sigma**2, "1/σ² of the estimator is squared in its variance: σ²/σ⁴ = 1/σ²."),
+        ((d / 2 - d * slope) / sigma**2, "The gradient has one component that is not 0: subtract 1/(2πσ²) once."),
+        ((d / 4 - slope) / sigma**2, "This is the variance with the baseline ½; here there is none."),
+        ((0.5 - slope) / sigma**2, "This is the first component alone: add all d of them."),
+    )
+    case = f"d = {d}, σ = {sigma}"
+    otherwise = f"For {case} expected {right:.5g}, came {value:.5g}. Start from E[δᵢ² h²]/σ⁴."
+    compare(value, right, faults, otherwise, f"{case}: came {value:.5g}.")

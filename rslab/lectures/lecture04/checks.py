@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from scipy.stats import norm
 
-from rslab.lectures.answers import Wrong, answer, close, passed
+from rslab.lectures.answers import Wrong, answer, compare, passed
 from rslab.smoothing.closed_forms import gaussian_expectation
 
 # -- exercise 1: the linear radius --------------------------------------------------------
@@ -22,26 +22,24 @@ def warm_up(function: Callable) -> None:
 
 def _check_warm_up(radius: float, p_a: float, p_b: float, sigma: float) -> None:
     gap, sharp = p_a - p_b, 1 / (sigma * math.sqrt(2 * math.pi))
-    if close(radius, gap / (2 * sharp)):
-        return
-    faults = {
-        gap / (4 * sharp): "Half of the right radius: L was taken from h. Apply the proof to h − ½: |h − ½| ≤ ½.",
-        gap / sharp: "Twice the right radius: A can fall *and* B can rise, so the gap closes with slope 2L.",
-        gap / math.sqrt(2 * sigma**2): (
-            "This is Corollary 2.5 as printed: it shrinks as σ grows. L falls like 1/σ; put it into (p_a − p_b) / 2L."
+    right = gap / (2 * sharp)
+    faults = (
+        (right / 2, "Half of the right radius: L was taken from h. Apply the proof to h − ½: |h − ½| ≤ ½."),
+        (2 * right, "Twice the right radius: A can fall *and* B can rise, so the gap closes with slope 2L."),
+        (
+            gap / math.sqrt(2 * sigma**2),
+            "This is Corollary 2.5 as printed: it shrinks as σ grows. L falls like 1/σ; put it into (p_a − p_b) / 2L.",
         ),
-        gap * sharp / 2: "L was multiplied: the radius is the gap divided by 2L.",
-        gap * sharp: "L was multiplied: the radius is the gap divided by 2L.",
-        gap * math.sqrt(math.pi / 2) * sigma**2: "σ² appears in place of σ: L = 1/(σ√(2π)).",
-        gap * math.sqrt(math.pi / 2): "σ is missing: L = 1/(σ√(2π)).",
-        sigma / 2 * float(norm.ppf(p_a) - norm.ppf(p_b)): "This is the main theorem's radius; the warm-up is linear.",
-        p_a / (2 * sharp): "p_b is missing: what closes is the gap p_a − p_b.",
-    }
+        (gap * sharp / 2, "L was multiplied: the radius is the gap divided by 2L."),
+        (gap * sharp, "L was multiplied: the radius is the gap divided by 2L."),
+        (gap * math.sqrt(math.pi / 2) * sigma**2, "σ² appears in place of σ: L = 1/(σ√(2π))."),
+        (gap * math.sqrt(math.pi / 2), "σ is missing: L = 1/(σ√(2π))."),
+        (sigma / 2 * (norm.ppf(p_a) - norm.ppf(p_b)), "This is the main theorem's radius; the warm-up is linear."),
+        (p_a / (2 * sharp), "p_b is missing: what closes is the gap p_a − p_b."),
+    )
     case = f"p_a = {p_a}, p_b = {p_b}, σ = {sigma}"
-    for wrong, message in faults.items():
-        if close(radius, wrong):
-            raise Wrong(f"{message} ({case}: came {radius:.4f}.)")
-    raise Wrong(f"For {case} expected (p_a − p_b) / 2L = {gap / (2 * sharp):.4f}, came {radius:.4f}.")
+    otherwise = f"For {case} expected (p_a − p_b) / 2L = {right:.4f}, came {radius:.4f}."
+    compare(radius, right, faults, otherwise, f"{case}: came {radius:.4f}.")
 
 
 # -- exercise 2: from σ = 1 to any σ ---------------------------------------------------------
@@ -59,39 +57,37 @@ def scaling(function: Callable) -> None:
         return torch.special.ndtr(3 * z - 0.9)
 
     for x, sigma in ((0.2, 0.5), (-0.4, 2.0)):
-        try:
-            value = answer(function, smooth_unit, h, x, sigma)
-        except Wrong as wrong:
-            if isinstance(wrong.__cause__, Wrong):  # raised inside smooth_unit: show that message itself
-                raise wrong.__cause__ from None
-            raise
-        _check_scaling(float(value), h, smooth_unit, x, sigma)
+        _check_scaling(float(answer(function, smooth_unit, h, x, sigma)), h, smooth_unit, x, sigma)
     passed("scaling: h̃(z) = h(σz) at x/σ. Slope 1 in x/σ is slope 1/σ in x.")
 
 
 def _check_scaling(value: float, h: Callable, smooth_unit: Callable, x: float, sigma: float) -> None:
-    right = smooth_unit(lambda z: h(sigma * z), x / sigma)
-    if close(value, right):
-        return
-    faults = {
-        smooth_unit(lambda z: h(z / sigma), sigma * x): (
+    def narrow(z):  # h̃, as it should be
+        return h(sigma * z)
+
+    def wide(z):
+        return h(z / sigma)
+
+    right = smooth_unit(narrow, x / sigma)
+    faults = (
+        (
+            smooth_unit(wide, sigma * x),
             "This is the lecture as printed, h(z/σ) at σx: the noise then has standard deviation 1/σ. "
-            "Ask that σ·(point + Z) = x + σZ."
+            "Ask that σ·(point + Z) = x + σZ.",
         ),
-        smooth_unit(lambda z: h(sigma * z), sigma * x): "h̃ is right, the point is not: σ · point must be x.",
-        smooth_unit(lambda z: h(sigma * z), x): "h̃ is right, but the point was not rescaled: σ · point must be x.",
-        smooth_unit(lambda z: h(z / sigma), x / sigma): "The point is right, h̃ is not: it must undo the division by σ.",
-        smooth_unit(lambda z: h(z / sigma), x): "h was stretched the wrong way, and the point must be rescaled too.",
-        smooth_unit(h, x / sigma): "The point is right, but h must be rescaled with it: h̃(z) = h(…).",
-        smooth_unit(h, x): "This smooths with σ = 1: neither h nor the point was rescaled.",
-        float(h(torch.tensor(x))): "This is h(x), not smoothed at all: call smooth_unit.",
-        sigma * right: "H̃ at the right point *is* H(x): no factor σ is left over.",
-        right / sigma: "H̃ at the right point *is* H(x): no factor 1/σ is left over.",
-    }
-    for wrong, message in faults.items():
-        if close(value, wrong):
-            raise Wrong(f"{message} (x = {x}, σ = {sigma}: came {value:.5f}, expected {right:.5f}.)")
-    raise Wrong(f"For x = {x}, σ = {sigma} expected H(x) = {right:.5f}, came {value:.5f}.")
+        (smooth_unit(narrow, sigma * x), "h̃ is right, the point is not: σ · point must be x."),
+        (smooth_unit(narrow, x), "h̃ is right, but the point was not rescaled: σ · point must be x."),
+        (smooth_unit(wide, x / sigma), "The point is right, h̃ is not: it must undo the division by σ."),
+        (smooth_unit(wide, x), "h was stretched the wrong way, and the point must be rescaled too."),
+        (smooth_unit(h, x / sigma), "The point is right, but h must be rescaled with it: h̃(z) = h(…)."),
+        (smooth_unit(h, x), "This smooths with σ = 1: neither h nor the point was rescaled."),
+        (float(h(torch.tensor(x))), "This is h(x), not smoothed at all: call smooth_unit."),
+        (sigma * right, "H̃ at the right point *is* H(x): no factor σ is left over."),
+        (right / sigma, "H̃ at the right point *is* H(x): no factor 1/σ is left over."),
+    )
+    case = f"x = {x}, σ = {sigma}"
+    otherwise = f"For {case} expected H(x) = {right:.5f}, came {value:.5f}."
+    compare(value, right, faults, otherwise, f"{case}: came {value:.5f}, expected {right:.5f}.")
 
 
 # -- exercise 3: the worst classifier ---------------------------------------------------------
@@ -122,12 +118,10 @@ def _check_worst(classifier, points, x, delta, p_a: float, sigma: float, case: s
     length, quantile = float(np.linalg.norm(delta)), float(norm.ppf(p_a))
     along = (points - x) @ delta  # (N,)
 
-    def same(region: np.ndarray) -> bool:
+    def same(given: np.ndarray, region: np.ndarray) -> bool:
         return bool(np.mean(given == region) > 0.9995)
 
     edge = sigma * length * quantile
-    if same(along <= edge):
-        return
     faults = (
         (along > edge, "This is the complement: A holds 1 − p_A at x. A is where ⟨δ, z − x⟩ is *at most* the edge."),
         (along >= -edge, "Right probability at x, wrong side: A must lie away from δ, so that moving by δ loses it."),
@@ -141,10 +135,6 @@ def _check_worst(classifier, points, x, delta, p_a: float, sigma: float, case: s
         (points @ delta <= edge, "Not centred: the half-space must be placed around x, ⟨δ, z − x⟩."),
         ((points - x - delta) @ delta <= edge, "Centred at x + δ: p_A is what the classifier has at x."),
     )
-    for region, message in faults:
-        if same(region):
-            raise Wrong(f"{message} ({case})")
-    raise Wrong(
-        f"For {case} {np.mean(given != (along <= edge)):.0%} of the test points get the wrong answer: "
-        "A is where ⟨δ, z − x⟩ ≤ σ‖δ‖Φ⁻¹(p_A)."
-    )
+    share = f"{np.mean(given != (along <= edge)):.0%} of the test points get the wrong answer"
+    otherwise = f"For {case} {share}: A is where ⟨δ, z − x⟩ ≤ σ‖δ‖Φ⁻¹(p_A)."
+    compare(given, along <= edge, faults, otherwise, case, same)

@@ -5,9 +5,9 @@ import numpy as np
 from matplotlib.patches import Polygon
 
 from rslab.lectures.explorer import Explorer, slider
-from rslab.lectures.lecture07.figures import interval
 from rslab.lectures.style import BLUE, GREEN, GREY, INK, ORANGE, new_figure, styled
 from rslab.report import published
+from rslab.report.tables import interval
 from rslab.smoothing import bounds
 
 # -- every model of the grid ------------------------------------------------------------------

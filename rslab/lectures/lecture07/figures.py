@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy.stats import beta, norm
+from scipy.stats import norm
 
 from rslab.lectures.style import (
     BLUE,
@@ -20,6 +20,7 @@ from rslab.lectures.style import (
     styled,
 )
 from rslab.report import published, tables
+from rslab.report.tables import interval
 from rslab.smoothing import bounds
 from rslab.store import logs, run_folder
 
@@ -30,15 +31,6 @@ ROW_COLORS = {
     "+ semi-supervision": PURPLE,
     "+ both": VERMILION,
 }
-
-
-def interval(count, n: int, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Clopper and Pearson's two-sided interval for a share, from `count` of n images: (low, high), in %."""
-    count, tail = np.asarray(count, float), (1 - level) / 2
-    with np.errstate(invalid="ignore"):
-        low = np.where(count > 0, beta.ppf(tail, count, n - count + 1), 0)
-        high = np.where(count < n, beta.ppf(1 - tail, count + 1, n - count), 1)
-    return 100 * low, 100 * high
 
 
 def _finish(axes, title: str, xmax: float, ymax: float = 101) -> None:

@@ -1,25 +1,33 @@
-"""Plans: a short text file, one line a model, that `rslab reproduce` and `rslab demo` carry out.
+"""Recipes: a short TOML file, a table a model, that `rslab reproduce` and `rslab demo` carry out.
 
-    defaults dataset=digits epochs=30 certify.n=10000
-    gaussian  method=gaussian
-    smoothadv method=smoothadv epsilon=0.5
+    [defaults]
+    dataset = "digits"
+    epochs = 30
+    certify.n = 10000
 
-A line names a run and its options (those of `TrainConfig`; with `certify.` before
-them those of `CertifySettings`). A line that begins with `defaults` holds for the
-lines below it, where their method uses the option. `pretrained` and `pseudo_labels`
-may name a run of an earlier line. Runs of a method without noise are trained only.
+    [gaussian]
+    method = "gaussian"
+
+    [smoothadv]
+    method = "smoothadv"
+    epsilon = 0.5
+
+A table names a run and holds its options (those of `TrainConfig`; below `certify` those of
+`CertifySettings`). `defaults` hold for all runs whose method uses them. `pretrained` and
+`pseudo_labels` may name a run further up. Runs of a method without noise are trained only.
 Every stage that is complete is skipped, every other one resumed.
 """
 
 import re
 import time
+import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from rslab.config import NOISY, TrainConfig
+from rslab.config import NOISY, TrainConfig, options_of
 from rslab.data.datasets import load_dataset
 from rslab.errors import InputError, check_at_least, check_file, check_new_folder
 from rslab.evaluate.certify import certify_dataset
@@ -29,90 +37,65 @@ from rslab.store.logs import differences
 from rslab.store.run_folder import read_history
 from rslab.training.loop import train
 
-PLANS = Path(__file__).parent / "plan_files"
-
-
+RECIPES = Path(__file__).parent / "recipe_files"
 RUN_NAME = re.compile(r"\w[\w.+-]*")  # it becomes a folder: no way out of the folder of the runs
 
 
 @dataclass(frozen=True)
-class PlannedRun:
-    """A line of a plan: what to train, and how to certify it."""
+class RecipeRun:
+    """A table of a recipe: what to train, and how to certify it."""
 
     name: str
     train: TrainConfig
     certify: CertifySettings
 
 
-def read_plan(path: Path) -> list[PlannedRun]:
-    """The runs of a plan file; a mistake is refused with its line number."""
+def read_recipe(path: Path) -> list[RecipeRun]:
+    """The runs of a recipe's file; a mistake is refused with the line of its run."""
     try:
-        lines = check_file(path, "a plan", most=files.TEXT_BYTES).read_text(encoding="utf-8").split("\n")
+        text = check_file(path, "a recipe", most=files.TEXT_BYTES).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        known = ", ".join(sorted(plan.stem for plan in PLANS.glob("*.txt")))
-        raise InputError(f"plan: got {path}, which cannot be read, expected one of {known} or a file.") from error
-    defaults: dict[str, str] = {}
-    runs: list[PlannedRun] = []
-    for number, line in enumerate(lines, start=1):
-        words = line.split("#")[0].split()
-        if not words:
-            continue
-        where = f"{path.name}, line {number}"
-        options = dict(_key_and_value(word, where) for word in words[1:])
-        if words[0] == "defaults":
-            defaults |= options
-            continue
-        if words[0] in (run.name for run in runs) or not RUN_NAME.fullmatch(words[0]):
-            raise InputError(f"{where}: got run name {words[0]!r}, expected a new one of letters, digits, . _ + and -.")
-        merged = defaults | options
-        try:
-            training = _typed(TrainConfig, merged, "", where)
-            # a default is for the lines that have a use for it; what a line itself says must do something
-            dropped = TrainConfig.without_use(training) - options.keys()
-            config = TrainConfig(**{key: value for key, value in training.items() if key not in dropped})
-            certify = _typed(CertifySettings, merged, "certify.", where)
-            runs.append(PlannedRun(words[0], config, CertifySettings(**({"sigma": config.sigma} | certify))))
-        except InputError as error:
-            prefix = "" if str(error).startswith(where) else f"{where}: "
-            raise InputError(f"{prefix}{error}") from error
+        known = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.toml")))
+        raise InputError(f"recipe: got {path}, which cannot be read, expected one of {known} or a file.") from error
+    try:
+        tables = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(f"{path.name}: got no TOML ({error}), expected a table a model.") from error
+    defaults, runs = tables.pop("defaults", {}), []
+    for name, options in tables.items():
+        where = f"{path.name}, line {_line(text, name)}"
+        if not RUN_NAME.fullmatch(name):
+            raise InputError(f"{where}: got run name {name!r}, expected one of letters, digits, . _ + and -.")
+        runs.append(_run(name, defaults, options, where))
     if not runs:
-        raise InputError(f"plan: got {path}, which names no run, expected one line a model.")
+        raise InputError(f"recipe: got {path}, which names no run, expected a table a model.")
     return runs
 
 
-def _key_and_value(word: str, where: str) -> tuple[str, str]:
-    key, equals, value = word.partition("=")
-    known = {field.name for field in fields(TrainConfig)}
-    known |= {f"certify.{field.name}" for field in fields(CertifySettings)}
-    if not equals or key not in known:
-        raise InputError(f"{where}: got {word!r}, expected key=value, such as epochs=30 or certify.n=1000.")
-    return key, value
+def _line(text: str, name: str) -> int:
+    """The line in which a table, or else a key of that name, begins."""
+    begins = re.compile(rf"""\s*\[?\s*["']?{re.escape(name)}\b""")
+    return next((number for number, line in enumerate(text.split("\n"), start=1) if begins.match(line)), 1)
 
 
-def _typed(cls, options: dict[str, str], prefix: str, where: str) -> dict:
-    """The options of one dataclass, converted from text to the annotated types."""
-    names = {field.name: str(getattr(field.type, "__name__", field.type)) for field in fields(cls)}
-    values = {}
-    for key, text in options.items():
-        name = key.removeprefix(prefix) if key.startswith(prefix) else None
-        if name not in names:
-            continue
-        kind = names[name].split("|")[0].strip()
-        try:
-            if kind == "bool":
-                values[name] = {"true": True, "false": False}[text.lower()]
-            else:
-                values[name] = {"int": int, "float": float, "str": str}[kind](text)
-        except (ValueError, KeyError) as error:
-            raise InputError(f"{where}: got {key}={text}, expected {kind}.") from error
-    return values
+def _run(name: str, defaults, options, where: str) -> RecipeRun:
+    if not all(isinstance(table, dict) for table in (defaults, options, options and options.get("certify", {}))):
+        raise InputError(f"{where}: got {name} = {options!r}, expected a table of options: [{name}].")
+    certify = {**defaults.get("certify", {}), **options.get("certify", {})}
+    own = {key: value for key, value in options.items() if key != "certify"}
+    training = {key: value for key, value in (defaults | options).items() if key != "certify"}
+    # a default is for the runs that have a use for it; what a run itself says must do something
+    unused = TrainConfig.without_use(training) - own.keys()
+    used = {key: value for key, value in training.items() if key not in unused}
+    config = options_of(TrainConfig, used, source=where)
+    return RecipeRun(name, config, options_of(CertifySettings, {"sigma": config.sigma} | certify, source=where))
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a plan: training or certifying one run."""
+    """One stage of a recipe: training or certifying one run."""
 
-    run: PlannedRun
+    run: RecipeRun
     kind: str  # "train" or "certify"
     done: int
     total: int  # epochs or images
@@ -124,17 +107,17 @@ class Stage:
         return self.done >= self.total
 
 
-def stages(plan: list[PlannedRun], out: Path) -> Iterator[Stage]:
+def stages(recipe: list[RecipeRun], out: Path) -> Iterator[Stage]:
     """Every stage in order, with what of it stands in `out`."""
     sizes: dict[str, int] = {}  # of test sets: each is loaded, and its checksum made, once
-    for run in _resolved(plan, out):
+    for run in _resolved(recipe, out):
         folder = out / run.name
         if (folder / "config.json").exists():
             # other runs by their last name: the folder of all may have moved
-            found, planned = (c.with_runs(lambda r: Path(r).name) for c in (run_folder.read_run(folder)[0], run.train))
-            if found != planned:
+            found, wanted = (c.with_runs(lambda r: Path(r).name) for c in (run_folder.read_run(folder)[0], run.train))
+            if found != wanted:
                 raise InputError(
-                    f"{folder}: got a run with other options than the plan's, expected those of {run.name}."
+                    f"{folder}: got a run with other options than the recipe's, expected those of {run.name}."
                 )
         history = read_history(folder)
         seconds = [record["seconds"] for record in history]
@@ -157,8 +140,8 @@ def stages(plan: list[PlannedRun], out: Path) -> Iterator[Stage]:
         yield Stage(run, "certify", len(done), len(images), _mean(times))
 
 
-def _check_certified(run: PlannedRun, log: Path) -> None:
-    """`InputError` if a log was made with other options than the plan's (what the plan leaves open may be any)."""
+def _check_certified(run: RecipeRun, log: Path) -> None:
+    """`InputError` if a log was made with other options than the recipe's (what it leaves open may be any)."""
     if not logs.settings_path(log).exists():
         return  # certify_dataset will say so
     given = {key: value for key, value in asdict(run.certify).items() if value is not None and key != "compile"}
@@ -169,17 +152,17 @@ def _check_certified(run: PlannedRun, log: Path) -> None:
     settings = files.read_json(logs.settings_path(log))
     found = {key: value for key, value in settings.items() if key in given}
     for key, wanted, begun in differences(given, found):
-        raise InputError(f"{log}: got {key} = {begun!r}, expected {wanted!r} as in the plan of {run.name}.")
+        raise InputError(f"{log}: got {key} = {begun!r}, expected {wanted!r} as in the recipe of {run.name}.")
 
 
-def _resolved(plan: list[PlannedRun], out: Path) -> list[PlannedRun]:
-    """The plan with the names of its own runs, where another run is meant, as folders in `out`."""
-    names = {run.name for run in plan}
+def _resolved(recipe: list[RecipeRun], out: Path) -> list[RecipeRun]:
+    """The recipe with the names of its own runs, where another run is meant, as folders in `out`."""
+    names = {run.name for run in recipe}
 
     def folder(run: str) -> str:
         return str(out / run) if run in names else run
 
-    return [replace(run, train=run.train.with_runs(folder)) for run in plan]
+    return [replace(run, train=run.train.with_runs(folder)) for run in recipe]
 
 
 def _mean(values: list[float]) -> float | None:
@@ -193,7 +176,7 @@ def _seconds(log: pd.DataFrame) -> list[float]:
 
 
 def carry_out(
-    plan: list[PlannedRun],
+    recipe: list[RecipeRun],
     out: Path,
     *,
     device: str = "cpu",
@@ -206,7 +189,7 @@ def carry_out(
     """
     check_new_folder("out", out)
     deadline = None if minutes is None else time.monotonic() + 60 * check_at_least("minutes", minutes, 0)
-    for run in _resolved(plan, out):
+    for run in _resolved(recipe, out):
         for stage in [stage for stage in stages([run], out) if not stage.complete]:
             if not _carry_out_stage(stage, out / run.name, device, deadline, progress):
                 return False
@@ -220,7 +203,7 @@ def _carry_out_stage(stage: Stage, folder: Path, device: str, deadline: float | 
         steps = train(run.train, folder, device=device, resume=folder.exists())
         done = 0  # train yields the finished epochs' records again
     else:
-        model, config = run_folder.load_run(folder)
+        model, config = run_folder.load_run(folder, arch=run.train.arch)
         data = load_dataset(config.dataset, "test")
         log = folder / "certify.tsv"
         steps = certify_dataset(model, data, run.certify, log, device=device, resume=log.exists())

@@ -1,0 +1,70 @@
+"""The command line: `rslab lab | demo | train | certify | attack | table | plot | reproduce | bench | data`.
+
+Exit code 0 when the work is done, 2 for bad input, 1 for failed work: one sentence, no traceback.
+A file a command, loaded when it is called: `rslab --help` needs no PyTorch.
+"""
+
+import sys
+from errno import ENAMETOOLONG
+
+from cyclopts import App, CycloptsError, Parameter
+
+from rslab.errors import InputError, WorkError
+from rslab.machine import distributed
+
+COMMANDS = {
+    "lab": "Open the course in JupyterLab (on this computer only, with its token).",
+    "demo": "Train two classifiers on digits, certify both, print the table, save the plot.",
+    "train": "Train a classifier; by --method, from no noise at all to SmoothAdv.",
+    "certify": "Certify test images: CERTIFY of Cohen et al., a row an image.",
+    "attack": "Attack test images and let PREDICT judge the results, a row an image.",
+    "table": "Certified accuracy at each radius and ACR, a row a model.",
+    "plot": "Draw certified accuracy over the radius, a curve a log, with intervals.",
+    "reproduce": "Carry out a recipe: train, certify, table. What is complete is skipped, the rest resumed.",
+    "bench": "Time this implementation against the plain reference algorithm.",
+    "data": "Show where the data sets are; --download fetches what is absent.",
+}
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "Storage size calculation overflowed")
+
+app = App(
+    name="rslab",
+    help="Randomized Smoothing Lab: train, attack and certify smoothed classifiers. "
+    "σ, ε and radii are l2 distances for images in [0, 1]; papers that count ε in 1/255ths mean ε/255 here.",
+    version_flags=[],
+    help_format="plaintext",
+    help_formatter="plain",
+    default_parameter=Parameter(negative=(), show_default=lambda value: None if value is False else str(value)),
+    result_action="return_value",
+)
+for name, line in COMMANDS.items():
+    app.command(f"rslab.cli.{name}:{name}", name=name, help=line)
+
+
+def main() -> None:
+    """Run the command line; every expected mistake becomes one sentence."""
+    words = sys.argv[1:] or ["--help"]
+    try:
+        with distributed.joined(words[0]):
+            code = app(words, exit_on_error=False, print_error=False)
+    except (InputError, CycloptsError) as error:
+        code = _say(" ".join(str(error).split()), 2)
+    except WorkError as error:
+        code = _say(error, 1)
+    except KeyboardInterrupt:
+        code = _say("stopped; the same command with --resume goes on.", 130)
+    except BrokenPipeError:  # `rslab table … | head`
+        sys.stdout = None
+        code = 1
+    except OSError as error:
+        name = str(error.filename or "file")[:80]
+        code = _say(f"{name}: could not be used ({error.strerror or error}).", 2 if error.errno == ENAMETOOLONG else 1)
+    except Exception as error:
+        if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in NO_MEMORY):
+            raise  # a bug
+        code = _say("memory: not enough for so much at a time; try a smaller --batch-size, --batch or --samples.", 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(message, code: int) -> int:
+    print(f"rslab: {message}", file=sys.stderr)
+    return code
