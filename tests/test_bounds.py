@@ -249,6 +249,39 @@ def test_soft_bounds_cover_the_mean_in_simulation(name, draw, mean):
         assert (bernstein > mean).mean() <= allowed
 
 
+# -- from votes to a bound -----------------------------------------------------------------
+
+HARD = np.array([[30.0, 900.0, 70.0]] * 2)  # a vote is 0 or 1, its own square
+SOFT = np.array([[40.5, 880.25, 79.25], [20.0, 850.0, 30.0]])
+
+
+def test_each_bound_of_certify_is_its_equation():
+    n, top = 1000, 1
+    assert list(bounds.BOUNDS) == ["clopper-pearson", "two-class", "hoeffding", "bernstein"]
+    p_a, p_b = bounds.BOUNDS["clopper-pearson"](HARD, top, n, ALPHA)
+    assert p_a == bounds.lower_confidence_bound(900, n, ALPHA) and p_b is None
+    assert bounds.BOUNDS["two-class"](HARD, top, n, ALPHA) == bounds.two_class_bounds(900, 70, n, ALPHA)
+    p_a, p_b = bounds.BOUNDS["hoeffding"](SOFT, top, n, ALPHA)
+    assert p_a == pytest.approx(0.88025 - math.sqrt(math.log(1 / ALPHA) / 2 / n), abs=1e-9) and p_b is None
+    p_a, p_b = bounds.BOUNDS["bernstein"](SOFT, top, n, ALPHA)
+    variance, log = (850 - n * 0.88025**2) / (n - 1), math.log(2 / ALPHA)
+    assert p_a == pytest.approx(0.88025 - math.sqrt(2 * variance * log / n) - 7 * log / 3 / (n - 1), abs=1e-9)
+    assert p_b is None
+
+
+def test_bernstein_needs_two_votes():
+    with pytest.raises(InputError, match="^n: got 1, expected 2 or more"):
+        bounds.BOUNDS["bernstein"](np.ones((2, 2)), 0, 1, ALPHA)
+
+
+def test_slack_moves_both_bounds_outward_and_no_probability_leaves_the_unit_interval():
+    assert bounds.allow_for(0.25, 0.75, None) == (0.5, None)
+    assert bounds.allow_for(0.25, 0.75, 0.125) == (0.5, 0.375)
+    assert bounds.allow_for(0.25, 0.125, 0.875) == (0.0, 1.0)
+    assert bounds.radius_of(0.9, None, 2.0) == bounds.certified_radius(0.9, 2.0)
+    assert bounds.radius_of(0.9, 0.05, 2.0) == bounds.certified_radius_two_sided(0.9, 0.05, 2.0)
+
+
 # -- bad input ---------------------------------------------------------------------------
 
 NAN = math.nan
