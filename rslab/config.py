@@ -6,7 +6,6 @@ is its help on the command line.
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from functools import lru_cache
 from numbers import Integral
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, Union, get_args, get_origin, get_type_hints
@@ -58,17 +57,12 @@ KINDS = {float: "a number", int: "a whole number", bool: "True or False", str: "
 
 def check_types(options) -> None:
     """`InputError` for the first option of a dataclass whose value is not of its annotated type."""
-    for name, hint in _hints(type(options)).items():
+    for name, hint in get_type_hints(type(options)).items():
         if not _fits(value := getattr(options, name), hint):
             kind = next(part for part in get_args(hint) or (hint,) if part is not NoneType)
             if get_origin(hint) is Literal:
                 check_choice(name, value, get_args(hint))
             raise InputError(f"{name}: got {value!r}, expected {KINDS[kind]}.")
-
-
-@lru_cache
-def _hints(cls: Any) -> dict[str, Any]:
-    return get_type_hints(cls)
 
 
 def _fits(value, hint) -> bool:
@@ -210,7 +204,7 @@ class TrainConfig:
     dataset: str = "digits"
     """Training images: digits, mnist, mnist8, cifar10 or imagenet"""
     arch: str = "cnn"
-    """cnn, strided-cnn, resnet8-half, resnet14-half, resnet14-wide, resnet20, resnet110, resnet50, or mypackage:build"""
+    """cnn, strided-cnn, resnet8-half, resnet14-half, resnet14-wide, resnet20, resnet110, resnet50, or net:build"""
     normalization: Literal["standard", "center"] = "standard"
     """First layer: standard divides by the standard deviation, center only subtracts the mean"""
     method: Method = "gaussian"

@@ -8,6 +8,8 @@ import sys
 from errno import ENAMETOOLONG
 
 from cyclopts import App, CycloptsError, Parameter
+from cyclopts.help import DefaultFormatter, PanelSpec
+from rich.box import Box
 
 from rslab.errors import InputError, WorkError
 from rslab.machine import distributed
@@ -26,18 +28,24 @@ COMMANDS = {
 }
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "Storage size calculation overflowed")
 
+
+def _shown(default) -> str | None:
+    """What the help says of a default; None: nothing."""
+    return None if default is None or default is False else str(default)
+
+
 app = App(
     name="rslab",
     help="Randomized Smoothing Lab: train, attack and certify smoothed classifiers. "
     "σ, ε and radii are l2 distances for images in [0, 1]; papers that count ε in 1/255ths mean ε/255 here.",
     version_flags=[],
     help_format="plaintext",
-    help_formatter="plain",
-    default_parameter=Parameter(negative=(), show_default=lambda value: None if value is False else str(value)),
+    help_formatter=DefaultFormatter(panel_spec=PanelSpec(box=Box("    \n" * 8))),
+    default_parameter=Parameter(negative=(), show_default=_shown),
     result_action="return_value",
 )
-for name, line in COMMANDS.items():
-    app.command(f"rslab.cli.{name}:{name}", name=name, help=line)
+for order, (name, line) in enumerate(COMMANDS.items()):
+    app.command(f"rslab.cli.{name}:{name}", name=name, help=line, sort_key=order)
 
 
 def main() -> None:

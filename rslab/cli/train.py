@@ -11,7 +11,6 @@ from rslab.config import METHODS, Method, TrainConfig
 from rslab.errors import check_new_folder
 from rslab.machine.devices import choose_device
 
-
 LINES = "; ".join(f"{name}: {line}" for name, line in METHODS.items())
 
 

@@ -1,0 +1,1 @@
+"""On which images? Data sets as float32 images in [0, 1]."""

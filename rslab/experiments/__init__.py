@@ -1,0 +1,1 @@
+"""What did we measure? Recipes, benchmarks, soundness."""

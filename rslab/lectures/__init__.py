@@ -1,0 +1,1 @@
+"""How is it taught? A folder a lecture: figures, explorers, checks."""

@@ -1,0 +1,1 @@
+"""On what? Devices, processes and random numbers."""

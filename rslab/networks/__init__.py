@@ -1,0 +1,1 @@
+"""By which network? Architectures, and the fast copies that certify and attack."""

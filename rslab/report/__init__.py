@@ -1,0 +1,1 @@
+"""What do we print? Tables of logs, ours and published."""

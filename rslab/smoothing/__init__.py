@@ -1,0 +1,1 @@
+"""What is proved? Bounds from votes to radii, and the classifier that is certified."""

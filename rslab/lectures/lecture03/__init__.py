@@ -1,0 +1,1 @@
+"""Lecture 03. Stein's lemma."""

@@ -1,0 +1,1 @@
+"""Lecture 04. The proof of the radius."""

@@ -62,23 +62,23 @@ def scaling(function: Callable) -> None:
 
 
 def _check_scaling(value: float, h: Callable, smooth_unit: Callable, x: float, sigma: float) -> None:
-    def narrow(z):  # h̃, as it should be
+    def tilde(z):  # h̃, as it should be
         return h(sigma * z)
 
-    def wide(z):
+    def inverse(z):
         return h(z / sigma)
 
-    right = smooth_unit(narrow, x / sigma)
+    right = smooth_unit(tilde, x / sigma)
     faults = (
         (
-            smooth_unit(wide, sigma * x),
+            smooth_unit(inverse, sigma * x),
             "This is the lecture as printed, h(z/σ) at σx: the noise then has standard deviation 1/σ. "
             "Ask that σ·(point + Z) = x + σZ.",
         ),
-        (smooth_unit(narrow, sigma * x), "h̃ is right, the point is not: σ · point must be x."),
-        (smooth_unit(narrow, x), "h̃ is right, but the point was not rescaled: σ · point must be x."),
-        (smooth_unit(wide, x / sigma), "The point is right, h̃ is not: it must undo the division by σ."),
-        (smooth_unit(wide, x), "h was stretched the wrong way, and the point must be rescaled too."),
+        (smooth_unit(tilde, sigma * x), "h̃ is right, the point is not: σ · point must be x."),
+        (smooth_unit(tilde, x), "h̃ is right, but the point was not rescaled: σ · point must be x."),
+        (smooth_unit(inverse, x / sigma), "The point is right, h̃ is not: it must undo the division by σ."),
+        (smooth_unit(inverse, x), "h was stretched the wrong way, and the point must be rescaled too."),
         (smooth_unit(h, x / sigma), "The point is right, but h must be rescaled with it: h̃(z) = h(…)."),
         (smooth_unit(h, x), "This smooths with σ = 1: neither h nor the point was rescaled."),
         (float(h(torch.tensor(x))), "This is h(x), not smoothed at all: call smooth_unit."),

@@ -5,7 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from rslab.lectures.answers import Wrong, answer, passed
+from rslab.lectures.answers import Wrong, answer, compare, passed, within
+from rslab.lectures.spies import Spy
+
+_same = within(1e-4, 1e-7)
 
 # -- exercise 1: who gets a say -----------------------------------------------------------------
 
@@ -20,8 +23,6 @@ def copy_weights(function: Callable) -> None:
 def _check_weights(given, log_probs: Tensor) -> None:
     probs, right = log_probs.exp(), log_probs.softmax(0)
     given = _tensor(given, log_probs.shape, "one weight a copy")
-    if _same(given, right):
-        return
     uniform = torch.full_like(right, 1 / len(right))
     faults = (
         (uniform, "Equal weights: that is the naive objective, log and mean swapped. Differentiate −log of the mean."),
@@ -32,10 +33,8 @@ def _check_weights(given, log_probs: Tensor) -> None:
         (-right, "The sign is turned: both gradients are of −log, the weights are positive."),
         (-log_probs / -log_probs.sum(), "These are shares of the loss, not of the probability: use F_y itself."),
     )
-    for wrong, message in faults:
-        if _same(given, wrong):
-            raise Wrong(message)
-    raise Wrong(f"For F_y = {_show(probs)} expected weights {_show(right)}, came {_show(given)}.")
+    otherwise = f"For F_y = {_show(probs)} expected weights {_show(right)}, came {_show(given)}."
+    compare(given, right, faults, otherwise, same=_same)
 
 
 # -- exercise 2: log and mean ---------------------------------------------------------------------
@@ -59,8 +58,6 @@ def _check_loss(given, log_probs: Tensor, y: Tensor) -> None:
     if isinstance(given, Tensor) and given.dim() == 0:
         raise Wrong("One number came back: return a loss for each image, (B,), so that each is attacked by itself.")
     given = _tensor(given, y.shape, "one loss an image", finite=False)
-    if _same(given, right):
-        return
     if not given.isfinite().all() and right.isfinite().all():
         raise Wrong("Infinite where every F_y underflows to 0: stay with logarithms, logsumexp(0) − log m.")
     faults = (
@@ -72,10 +69,8 @@ def _check_loss(given, log_probs: Tensor, y: Tensor) -> None:
         (-of_label.amin(0), "This is the worst copy only: take the mean over all of them."),
         (-log_probs.mean(0).log_softmax(1).gather(1, y[:, None])[:, 0], "The mean of the logs, normalised: not G."),
     )
-    for wrong, message in faults:
-        if _same(given, wrong):
-            raise Wrong(message)
-    raise Wrong(f"Expected −log of the mean over the first axis, {_show(right)}, came {_show(given)}.")
+    otherwise = f"Expected −log of the mean over the first axis, {_show(right)}, came {_show(given)}."
+    compare(given, right, faults, otherwise, same=_same)
 
 
 # -- exercise 3: a gradient from values -------------------------------------------------------------
@@ -88,17 +83,11 @@ def stein_gradient(function: Callable) -> None:
         noise = sigma * torch.randn(40, d, generator=generator)
         x, slope = torch.randn(d, generator=generator), torch.randn(d, generator=generator)
 
-        def probability(points: Tensor, slope=slope) -> Tensor:
-            if points.dim() != 2 or points.shape[1] != len(slope):
-                raise Wrong(f"probability wants points (n, {len(slope)}), got {tuple(points.shape)}.")
+        def share(points: Tensor, slope=slope) -> Tensor:
             return torch.special.ndtr(2 * points @ slope + 0.3)
 
-        try:
-            given = answer(function, probability, x.clone(), sigma, noise.clone())
-        except Wrong as wrong:
-            if isinstance(wrong.__cause__, Wrong):
-                raise wrong.__cause__ from None
-            raise
+        probability = Spy(share, (d,), f"probability wants points (n, {d}), got {{shape}}.")
+        given = answer(function, probability, x.clone(), sigma, noise.clone())
         _check_stein(given, probability(x + noise), probability(x - noise), sigma, noise)
     passed("stein_gradient: values of F alone. Pairs ±δ are fine for an attack, never for a certificate.")
 
@@ -110,8 +99,6 @@ def _check_stein(given, plus: Tensor, minus: Tensor, sigma: float, noise: Tensor
     paired, both = moment((plus - minus) / 2) / sigma**2, (plus + minus).mean() / 2
     right = -paired / both
     given = _tensor(given, right.shape, "the gradient, one entry a coordinate")
-    if _same(given, right):
-        return
     single = moment(plus) / sigma**2
     faults = (
         (-right, "The sign is turned: G_y must fall, so the gradient of −log G_y is −∇G_y / G_y."),
@@ -125,10 +112,8 @@ def _check_stein(given, plus: Tensor, minus: Tensor, sigma: float, noise: Tensor
         (-paired / plus.mean(), "Estimate G_y from both halves of the pairs: you have paid for them."),
         (right * len(noise), "A sum over the samples in place of their mean."),
     )
-    for wrong, message in faults:
-        if _same(given, wrong):
-            raise Wrong(message)
-    raise Wrong(f"Expected {_show(right)}, came {_show(given)}: average δ·(F(x+δ) − F(x−δ))/2, then σ² and −G_y.")
+    otherwise = f"Expected {_show(right)}, came {_show(given)}: average δ·(F(x+δ) − F(x−δ))/2, then σ² and −G_y."
+    compare(given, right, faults, otherwise, same=_same)
 
 
 # -- exercise 4: the order of noise and attack --------------------------------------------------
@@ -170,13 +155,11 @@ def _check_order(way: int, given: Tensor, calls, model, start: Tensor, right: Te
     if not _same(where, start):
         order = "comes before the attack" if way == 3 else "comes after the attack"
         raise Wrong(f"Way ({way}): the noise {order}.")
-    if _same(given, right):
-        return
-    if _same(given, right - noise):
-        raise Wrong(f"Way ({way}): the attacked image is returned without noise; f is trained under noise.")
-    if _same(given, right + noise):
-        raise Wrong(f"Way ({way}): the noise is added twice; the attack moved the noisy image already.")
-    raise Wrong(f"Way ({way}): expected {_show(right)}, came {_show(given)}.")
+    faults = (
+        (right - noise, f"Way ({way}): the attacked image is returned without noise; f is trained under noise."),
+        (right + noise, f"Way ({way}): the noise is added twice; the attack moved the noisy image already."),
+    )
+    compare(given, right, faults, f"Way ({way}): expected {_show(right)}, came {_show(given)}.", same=_same)
 
 
 # -- small change -----------------------------------------------------------------------------------
@@ -190,10 +173,6 @@ def _tensor(given, shape, what: str, finite: bool = True) -> Tensor:
     if finite and not given.isfinite().all():
         raise Wrong("NaN or infinity came back: work with log-probabilities and softmax, which do not underflow.")
     return given.detach()
-
-
-def _same(given: Tensor, expected: Tensor) -> bool:
-    return torch.allclose(given.double(), expected.double(), rtol=1e-4, atol=1e-7)
 
 
 def _show(values: Tensor) -> str:

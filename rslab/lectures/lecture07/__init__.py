@@ -1,0 +1,1 @@
+"""Lecture 07. The CIFAR-10 table."""

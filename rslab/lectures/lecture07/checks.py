@@ -5,25 +5,20 @@ from collections.abc import Callable
 import numpy as np
 from scipy.stats import beta, norm
 
-from rslab.lectures.answers import Wrong, answer, close, passed
+from rslab.lectures.answers import Wrong, answer, compare, passed, within
 
 LABEL = np.array([3, 5, 5, 0, 7, 1, 2, 9, 4, 6])
 PREDICT = np.array([3, 5, 1, 0, -1, 1, 2, 9, 4, 8])
 RADIUS = np.array([0.5, 0.25, 0.9, 0.75, 0.0, 0.1, 0.5, 0.0, 0.499, 0.3])
 
 
-def _compare(value, right: float, faults: dict[str, float], case: str) -> None:
-    """A `Wrong` with the first fault's message whose value came; several may agree on one case."""
+def _compare_number(value, right: float, faults: tuple, case: str) -> None:
     try:
         value = float(value)
     except (TypeError, ValueError):
         raise Wrong(f"One number is expected, came {type(value).__name__} ({case}).") from None
-    if close(value, right):
-        return
-    for message, wrong in faults.items():
-        if close(value, wrong):
-            raise Wrong(f"{message} ({case}: came {value:.4f}, expected {right:.4f}.)")
-    raise Wrong(f"{case}: came {value:.4f}, expected {right:.4f}.")
+    case = f"{case}: came {value:.4f}, expected {right:.4f}."
+    compare(value, right, faults, case, case)
 
 
 # -- exercise 1: a cell of the table ---------------------------------------------------------
@@ -34,19 +29,29 @@ def certified_accuracy(function: Callable) -> None:
     ok, certified = PREDICT == LABEL, PREDICT >= 0
     for r in (0.5, 0.25, 0.0):
         value = answer(function, LABEL.copy(), PREDICT.copy(), RADIUS.copy(), r)
-        faults = {
-            "This is a share: the table is in %.": np.mean(ok & (RADIUS >= r)),
-            "A wrong prediction is counted: it may be certified, but it must be correct too.": 100
-            * np.mean(certified & (RADIUS >= r)),
-            "Divided by the correct images only: wrong ones and abstentions count as 0, in the denominator too.": 100
-            * np.mean(RADIUS[ok] >= r),
-            "Divided by the images that got a class: an abstention is an image, too.": 100
-            * np.sum(ok & (RADIUS >= r))
-            / certified.sum(),
-            "A radius of exactly r is left out: the tables count radius ≥ r.": 100 * np.mean(ok & (RADIUS > r)),
-            "This is the accuracy, whatever the radius.": 100 * np.mean(ok),
-        }
-        _compare(value, 100 * np.mean(ok & (RADIUS >= r)), faults, f"ten images, r = {r}")
+        far = RADIUS >= r
+        share = np.mean(ok & far)
+        faults = (
+            (share, "This is a share: the table is in %."),
+            (
+                100 * np.mean(certified & far),
+                "A wrong prediction is counted: it may be certified, but it must be correct too.",
+            ),
+            (
+                100 * np.mean(far[ok]),
+                "Divided by the correct images only: wrong ones and abstentions count as 0, in the denominator too.",
+            ),
+            (
+                100 * np.sum(ok & far) / certified.sum(),
+                "Divided by the images that got a class: an abstention is an image, too.",
+            ),
+            (
+                100 * np.mean(ok & (RADIUS > r)),
+                "A radius of exactly r is left out: the tables count radius ≥ r.",
+            ),
+            (100 * np.mean(ok), "This is the accuracy, whatever the radius."),
+        )
+        _compare_number(value, 100 * share, faults, f"ten images, r = {r}")
     passed("certified_accuracy: correct and radius ≥ r, of all images.")
 
 
@@ -62,24 +67,25 @@ def envelope(function: Callable) -> None:
     three = np.asarray(answer(function, accuracies[:3].copy()), float)
     if value.shape != (4,) or three.shape != (4,):
         raise Wrong("The maximum was taken over the radii: take it over the models, one number a radius.")
-    faults = {
-        "The maximum was taken over the radii: take it over the models (axis 0).": accuracies.max(1),
-        "This is one model, the one with the largest sum: an envelope may change the model at every radius.": (
-            accuracies[accuracies.sum(1).argmax()]
-        ),
-        "This is one model, the best at radius 0: an envelope may change the model at every radius.": accuracies[0],
-        "This is one model, the best at the last radius: the model may change at every radius.": accuracies[2],
-        "This is the mean over models: an envelope is the best of them.": accuracies.mean(0),
-        "These are the numbers of the models, not their accuracies: max, not argmax.": accuracies.argmax(0),
-        "This is the lower envelope: max, not min.": accuracies.min(0),
-    }
     right = accuracies.max(0)
-    if np.allclose(value, right):
-        return passed("envelope: at each radius the best model, and not always the same one.")
-    for message, wrong in faults.items():
-        if np.allclose(value, wrong):
-            raise Wrong(message)
-    raise Wrong(f"Expected {right.tolist()}, came {value.tolist()}.")
+    faults = (
+        (accuracies.max(1), "The maximum was taken over the radii: take it over the models (axis 0)."),
+        (
+            accuracies[accuracies.sum(1).argmax()],
+            "This is one model, the one with the largest sum: an envelope may change the model at every radius.",
+        ),
+        (
+            accuracies[0],
+            "This is one model, the best at radius 0: an envelope may change the model at every radius.",
+        ),
+        (accuracies[2], "This is one model, the best at the last radius: the model may change at every radius."),
+        (accuracies.mean(0), "This is the mean over models: an envelope is the best of them."),
+        (accuracies.argmax(0), "These are the numbers of the models, not their accuracies: max, not argmax."),
+        (accuracies.min(0), "This is the lower envelope: max, not min."),
+    )
+    otherwise = f"Expected {right.tolist()}, came {value.tolist()}."
+    compare(value, right, faults, otherwise, same=within(1e-5, 1e-8))
+    passed("envelope: at each radius the best model, and not always the same one.")
 
 
 # -- exercise 3: ACR -------------------------------------------------------------------------
@@ -89,18 +95,24 @@ def acr(function: Callable) -> None:
     """Check `function(label, predict, radius)` → average certified radius over all images."""
     ok, certified = PREDICT == LABEL, PREDICT >= 0
     value = answer(function, LABEL.copy(), PREDICT.copy(), RADIUS.copy())
-    faults = {
-        "The radius of a wrong prediction is counted: it certifies a mistake, and counts as 0.": RADIUS.mean(),
-        "Mean over the correct images only: abstentions and mistakes count as 0, in the denominator too.": (
-            RADIUS[ok].mean()
+    faults = (
+        (RADIUS.mean(), "The radius of a wrong prediction is counted: it certifies a mistake, and counts as 0."),
+        (
+            RADIUS[ok].mean(),
+            "Mean over the correct images only: abstentions and mistakes count as 0, in the denominator too.",
         ),
-        "Mean over the images that got a class: a mistake and an abstention both count as 0.": RADIUS[certified].mean(),
-        "Divided by the images that got a class: abstentions belong into the denominator.": RADIUS[ok].sum()
-        / certified.sum(),
-        "This is the sum: divide by the number of all images.": RADIUS[ok].sum(),
-        "This is a median: ACR is a mean.": float(np.median(RADIUS * ok)),
-    }
-    _compare(value, float(np.mean(RADIUS * ok)), faults, "ten images")
+        (
+            RADIUS[certified].mean(),
+            "Mean over the images that got a class: a mistake and an abstention both count as 0.",
+        ),
+        (
+            RADIUS[ok].sum() / certified.sum(),
+            "Divided by the images that got a class: abstentions belong into the denominator.",
+        ),
+        (RADIUS[ok].sum(), "This is the sum: divide by the number of all images."),
+        (np.median(RADIUS * ok), "This is a median: ACR is a mean."),
+    )
+    _compare_number(value, float(np.mean(RADIUS * ok)), faults, "ten images")
     passed("acr: the mean over all images of radius, or 0 where the answer is wrong or withheld.")
 
 
@@ -119,38 +131,33 @@ def cell_interval(function: Callable) -> None:
     passed("cell_interval: two tails of 2.5 % each; 0 of n and n of n have one end only.")
 
 
-def _bounds(count: int, n: int, tail: float) -> tuple[float, float]:
+def _bounds(count: int, n: int, tail: float) -> np.ndarray:
+    """(low, high) in %."""
     low = beta.ppf(tail, count, n - count + 1) if count else 0.0
     high = beta.ppf(1 - tail, count + 1, n - count) if count < n else 1.0
-    return float(low), float(high)
+    return 100 * np.array([low, high])
 
 
 def _check_interval(low: float, high: float, count: int, n: int) -> None:
     case = f"{count} of {n}"
     if low != low or high != high:
         raise Wrong(f"NaN for {case}: beta.ppf has no answer there. The end is 0 for count = 0, 100 for count = n.")
-    right = tuple(100 * end for end in _bounds(count, n, 0.025))
-    if close(low, right[0]) and close(high, right[1]):
-        return
+    right = _bounds(count, n, 0.025)
     share = count / n
     wide = norm.ppf(0.975) * (share * (1 - share) / n) ** 0.5
-    shifted = (
-        100 * float(beta.ppf(0.025, count, n - count)) if 0 < count < n else right[0],
-        100 * float(beta.ppf(0.975, count, n - count)) if 0 < count < n else right[1],
+    shifted = 100 * beta.ppf([0.025, 0.975], count, n - count) if 0 < count < n else right
+    faults = (
+        (right / 100, "These are shares: the table is in %."),
+        (
+            _bounds(count, n, 0.05),
+            "Each tail has 5 % here, together 10 %: a 95 % interval leaves 2.5 % on either side.",
+        ),
+        (
+            100 * np.array([share - wide, share + wide]),
+            "This is the normal approximation: it collapses at 0 and n. Use the Beta quantiles of notebook 02.",
+        ),
+        (shifted, "A + 1 is missing in the Beta: low (count, n − count + 1), high (count + 1, n − count)."),
+        (right[::-1], "The two ends are exchanged."),
     )
-    faults = {
-        "These are shares: the table is in %.": (right[0] / 100, right[1] / 100),
-        "Each tail has 5 % here, together 10 %: a 95 % interval leaves 2.5 % on either side.": tuple(
-            100 * end for end in _bounds(count, n, 0.05)
-        ),
-        "This is the normal approximation: it collapses at 0 and n. Use the Beta quantiles of notebook 02.": (
-            100 * (share - wide),
-            100 * (share + wide),
-        ),
-        "A + 1 is missing in the Beta: low (count, n − count + 1), high (count + 1, n − count).": (shifted),
-        "The two ends are exchanged.": right[::-1],
-    }
-    for message, ends in faults.items():
-        if close(low, ends[0]) and close(high, ends[1]):
-            raise Wrong(f"{message} ({case})")
-    raise Wrong(f"{case}: expected ({right[0]:.3f}, {right[1]:.3f}) %, came ({low:.3f}, {high:.3f}).")
+    otherwise = f"{case}: expected ({right[0]:.3f}, {right[1]:.3f}) %, came ({low:.3f}, {high:.3f})."
+    compare((low, high), right, faults, otherwise, case, same=within(1e-6, 1e-9))

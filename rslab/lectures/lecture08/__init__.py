@@ -1,0 +1,1 @@
+"""Lecture 08. Beyond: sequential certification, soundness, the grid."""

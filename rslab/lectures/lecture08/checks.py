@@ -1,12 +1,13 @@
 """Checks of notebook 08: looking early, several radii from one run, ℓ∞ through ℓ2."""
 
 import math
+import operator
 from collections.abc import Callable
 
 import numpy as np
 from scipy.stats import beta, norm
 
-from rslab.lectures.answers import Wrong, answer, close, passed
+from rslab.lectures.answers import Wrong, answer, compare, passed
 
 # -- exercise 1: looks that may be believed ------------------------------------------------------
 
@@ -36,31 +37,31 @@ def early_stop(function: Callable) -> None:
         if isinstance(given, bool | np.bool_) or not isinstance(given, int | np.integer):
             raise Wrong(f"Return the number of a look, 0 … {len(looks) - 1}, or −1; came {given!r}.")
         right = _first(counts, looks, threshold, lambda k, a=alpha: a / len(looks))
-        if given == right:
-            continue
         new = np.diff(counts, prepend=0), np.diff(looks, prepend=0)
-        faults = {
-            "This spends α at every look: K looks, K chances to be wrong. Give each look α / K.": _first(
-                counts, looks, threshold, lambda k, a=alpha: a
+        faults = (
+            (
+                _first(counts, looks, threshold, lambda k, a=alpha: a),
+                "This spends α at every look: K looks, K chances to be wrong. Give each look α / K.",
             ),
-            "α was divided by the number of the look: 1 + ½ + ⅓ … of α is more than α. Divide by K.": _first(
-                counts, looks, threshold, lambda k, a=alpha: a / (k + 1)
+            (
+                _first(counts, looks, threshold, lambda k, a=alpha: a / (k + 1)),
+                "α was divided by the number of the look: 1 + ½ + ⅓ … of α is more than α. Divide by K.",
             ),
-            "Only the new votes of a look were used: `counts` and `looks` are cumulative already.": _first(
-                *new, threshold, lambda k, a=alpha: a / len(looks)
+            (
+                _first(*new, threshold, lambda k, a=alpha: a / len(looks)),
+                "Only the new votes of a look were used: `counts` and `looks` are cumulative already.",
             ),
-            "The share of votes was compared with the threshold: it needs the lower bound.": next(
-                (k for k in range(5) if counts[k] / looks[k] > threshold), -1
+            (
+                next((k for k in range(5) if counts[k] / looks[k] > threshold), -1),
+                "The share of votes was compared with the threshold: it needs the lower bound.",
             ),
-            "The last look alone was used: stop at the first that certifies.": (
-                4 if _first(counts[4:], looks[4:], threshold, lambda k, a=alpha: a) == 0 else -1
+            (
+                4 if _first(counts[4:], looks[4:], threshold, lambda k, a=alpha: a) == 0 else -1,
+                "The last look alone was used: stop at the first that certifies.",
             ),
-        }
-        case = f"counts {counts}, threshold {threshold}, α = {alpha}"
-        for message, wrong in faults.items():
-            if given == wrong:
-                raise Wrong(f"{message} ({case}: came {given}, expected {right}.)")
-        raise Wrong(f"{case}: came {given}, expected {right}.")
+        )
+        case = f"counts {counts}, threshold {threshold}, α = {alpha}: came {given}, expected {right}."
+        compare(given, right, faults, case, case, same=operator.eq)
     passed("early_stop: α / K at each of K looks, on all votes so far, first success wins.")
 
 
@@ -80,24 +81,23 @@ def ordered(function: Callable) -> None:
         value = float(answer(function, list(radii), list(flags)))
         number = flags.index(False) if False in flags else len(flags)
         right = radii[number - 1] if number else 0.0
-        if close(value, right):
-            continue
         marked = [r for r, flag in zip(radii, flags, strict=True) if flag]
-        faults = {
-            "This is the largest radius that passed. With each test at the full α it holds only if all smaller ones "
-            "passed too: stop at the first that did not.": max(marked, default=0.0),
-            "This is how many passed, used as a place: stop at the first that did not.": (
-                radii[len(marked) - 1] if marked else 0.0
+        faults = (
+            (
+                max(marked, default=0.0),
+                "This is the largest radius that passed. With each test at the full α it holds only if all smaller "
+                "ones passed too: stop at the first that did not.",
             ),
-            "This is the first radius that did *not* pass: one step too far.": radii[min(number, len(radii) - 1)],
-            "This is the first radius that passed: go on while they pass.": min(marked, default=0.0),
-            "This is a number of radii, not a radius.": float(number),
-        }
-        case = f"radii {radii}, passed {flags}"
-        for message, wrong in faults.items():
-            if close(value, wrong):
-                raise Wrong(f"{message} ({case}: came {value:g}, expected {right:g}.)")
-        raise Wrong(f"{case}: came {value:g}, expected {right:g}.")
+            (
+                radii[len(marked) - 1] if marked else 0.0,
+                "This is how many passed, used as a place: stop at the first that did not.",
+            ),
+            (radii[min(number, len(radii) - 1)], "This is the first radius that did *not* pass: one step too far."),
+            (min(marked, default=0.0), "This is the first radius that passed: go on while they pass."),
+            (number, "This is a number of radii, not a radius."),
+        )
+        case = f"radii {radii}, passed {flags}: came {value:g}, expected {right:g}."
+        compare(value, right, faults, case, case)
     passed("ordered: the radii in order, each at the full α, up to the first that fails.")
 
 
@@ -108,25 +108,22 @@ def needed_probability(function: Callable) -> None:
     """Check `function(epsilon, d, sigma)` → the p_A that certifies ℓ∞ radius ε for images of d numbers."""
     for epsilon, d, sigma in ((2 / 255, 3072, 0.25), (8 / 255, 784, 0.5), (0.1, 64, 1.0)):
         value = float(answer(function, epsilon, d, sigma))
-        right = float(norm.cdf(epsilon * math.sqrt(d) / sigma))
-        if close(value, right):
-            continue
-        faults = {
-            "d was left out: the corner of the ℓ∞ ball is √d times as far as its face.": norm.cdf(epsilon / sigma),
-            "Divided by √d: an ℓ2 ball that *contains* the ℓ∞ ball must reach its corners.": norm.cdf(
-                epsilon / math.sqrt(d) / sigma
+        radius = epsilon * math.sqrt(d)  # in ℓ2
+        right = float(norm.cdf(radius / sigma))
+        faults = (
+            (norm.cdf(epsilon / sigma), "d was left out: the corner of the ℓ∞ ball is √d times as far as its face."),
+            (
+                norm.cdf(epsilon / math.sqrt(d) / sigma),
+                "Divided by √d: an ℓ2 ball that *contains* the ℓ∞ ball must reach its corners.",
             ),
-            "d in place of √d: the corner (ε, …, ε) has ℓ2 length ε√d.": norm.cdf(epsilon * d / sigma),
-            "ε is in [0, 1] units already: no division by 255.": norm.cdf(epsilon / 255 * math.sqrt(d) / sigma),
-            "ε was given in [0, 1] units: no multiplication by 255.": norm.cdf(epsilon * 255 * math.sqrt(d) / sigma),
-            "This is the ℓ2 radius that is needed, not yet the probability: R = σΦ⁻¹(p_A).": epsilon * math.sqrt(d),
-            "R/σ is a quantile, not a probability: one Φ is missing.": epsilon * math.sqrt(d) / sigma,
-            "σ is missing: R = σΦ⁻¹(p_A).": norm.cdf(epsilon * math.sqrt(d)),
-            "σ is on the wrong side: Φ⁻¹(p_A) = R / σ.": norm.cdf(epsilon * math.sqrt(d) * sigma),
-        }
-        case = f"ε = {epsilon:.4f}, d = {d}, σ = {sigma}"
-        for message, wrong in faults.items():
-            if close(value, float(wrong)):
-                raise Wrong(f"{message} ({case}: came {value:.6f}, expected {right:.6f}.)")
-        raise Wrong(f"{case}: came {value:.6f}, expected {right:.6f}.")
+            (norm.cdf(epsilon * d / sigma), "d in place of √d: the corner (ε, …, ε) has ℓ2 length ε√d."),
+            (norm.cdf(radius / 255 / sigma), "ε is in [0, 1] units already: no division by 255."),
+            (norm.cdf(radius * 255 / sigma), "ε was given in [0, 1] units: no multiplication by 255."),
+            (radius, "This is the ℓ2 radius that is needed, not yet the probability: R = σΦ⁻¹(p_A)."),
+            (radius / sigma, "R/σ is a quantile, not a probability: one Φ is missing."),
+            (norm.cdf(radius), "σ is missing: R = σΦ⁻¹(p_A)."),
+            (norm.cdf(radius * sigma), "σ is on the wrong side: Φ⁻¹(p_A) = R / σ."),
+        )
+        case = f"ε = {epsilon:.4f}, d = {d}, σ = {sigma}: came {value:.6f}, expected {right:.6f}."
+        compare(value, right, faults, case, case)
     passed("needed_probability: Φ(ε√d/σ). For 8/255 on CIFAR-10 at σ = 0.25 that is one minus 10⁻¹².")
