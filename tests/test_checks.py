@@ -1,15 +1,16 @@
 """Each check accepts the solution, rejects the stub, and names the usual mistakes."""
 
-import math
+from importlib import import_module
 
+import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest, norm
+from lectures import EXERCISES, NUMBERS
 
 from rslab.lectures import answers
-from rslab.lectures.lecture02 import checks
-from rslab.smoothing import bounds
-from rslab.smoothing.classifier import ABSTAIN
+from rslab.lectures.spies import Spy
+
+# -- what the checks are made of -----------------------------------------------------------
 
 
 def test_a_fault_that_a_check_finds_inside_the_readers_function_keeps_its_words():
@@ -24,196 +25,86 @@ def test_a_fault_that_a_check_finds_inside_the_readers_function_keeps_its_words(
         answers.answer(lambda: {}["absent"])
 
 
-# -- exercise 1: votes -------------------------------------------------------------------
+def test_a_notebook_shows_the_sentence_without_a_traceback():
+    assert answers.Wrong("Use σ.")._render_traceback_() == ["✗ Use σ."]
 
 
-def count_votes(f, x, num_classes, sigma, n, generator):
-    noise = sigma * torch.randn(n, *x.shape, generator=generator)
-    return torch.bincount(f(x + noise).argmax(1), minlength=num_classes)
+def said(given, right, *faults, **options) -> str:
+    """The sentence about this answer, empty if it is right."""
+    try:
+        answers.compare(given, right, faults, "No idea.", **options)
+    except answers.Wrong as wrong:
+        return str(wrong)
+    return ""
 
 
-def in_batches(f, x, num_classes, sigma, n, generator):
-    parts = [count_votes(f, x, num_classes, sigma, 1000, generator) for _ in range(n // 1000)]
-    return torch.stack(parts).sum(0)
+def test_the_first_mistake_that_explains_an_answer_is_named():
+    faults = (2.0, "Doubled."), (4.0, "Squared."), (4.0, "Doubled twice.")
+    assert said(1 + 1e-9, 1.0, *faults, case="x = 1") == ""
+    assert said(2.0, 1.0, *faults) == "Doubled."
+    assert said(4.0, 1.0, *faults, case="x = 1") == "Squared. (x = 1)"
+    assert said(3.0, 1.0, *faults, case="x = 1") == said(float("nan"), 1.0, *faults) == "No idea."
 
 
-def votes_with(change=lambda noisy, x, sigma: noisy, scale=lambda sigma: sigma, draw=torch.randn, count=None):
-    def answer(f, x, num_classes, sigma, n, generator):
-        noisy = change(x + scale(sigma) * draw(n, *x.shape, generator=generator), x, sigma)
-        scores = f(noisy)
-        return count(scores) if count else torch.bincount(scores.argmax(1), minlength=num_classes)
-
-    return answer
-
-
-def drawn_once(f, x, num_classes, sigma, n, generator):
-    noisy = x + sigma * torch.randn(x.shape, generator=generator)
-    return torch.bincount(f(noisy.expand(n, *x.shape)).argmax(1), minlength=num_classes)
+@pytest.mark.parametrize("kind", [float, torch.tensor, np.array])
+def test_answers_are_compared_as_the_check_wants_it(kind):
+    ten, near, far = kind(10.0), kind(10.1), kind(10.3)
+    for same in (answers.within(0.02), answers.within(absolute=0.2)):
+        assert said(near, ten, same=same) == "" and said(far, ten, same=same) == "No idea."
+        assert said(near, kind(0.0), (ten, "Ten."), same=same) == "Ten."
 
 
-def one_copy(f, x, num_classes, sigma, n, generator):
-    return count_votes(f, x, num_classes, sigma, 1, generator) * n
+def test_a_spy_remembers_what_it_was_asked_and_refuses_other_shapes():
+    spy = Spy(lambda batch: batch.sum(1), (None,), "h was given {shape}.")
+    with pytest.raises(answers.Wrong, match="^Never asked.$"):
+        spy.seen("Never asked.")
+    assert spy(torch.ones(2, 3)).tolist() == [3, 3] and spy(torch.zeros(1, 3)).tolist() == [0]
+    assert spy.seen("Never asked.").tolist() == [[1, 1, 1], [1, 1, 1], [0, 0, 0]]
+    for wrong, shape in ((torch.ones(3), "(3,)"), (np.ones((2, 3)), "(2, 3)"), (0.5, "()")):
+        with pytest.raises(answers.Wrong) as caught:
+            spy(wrong)
+        assert str(caught.value) == f"h was given {shape}."
 
 
-def uniform(*shape, generator):
-    return (2 * torch.rand(*shape, generator=generator) - 1) * math.sqrt(3)
-
-
-VOTE_FAULTS = {
-    "replace each ...": lambda *arguments: ...,
-    "stopped with ZeroDivisionError": lambda *arguments: 1 / 0,
-    "never called": lambda f, x, num_classes, sigma, n, generator: torch.tensor([n, 0, 0]),
-    "wants a batch": lambda f, x, num_classes, sigma, n, generator: f(x),
-    "multiplied by 255": votes_with(scale=lambda sigma: 255 * sigma),
-    "divided by 255": votes_with(scale=lambda sigma: sigma / 255),
-    "multiply it by σ": votes_with(scale=lambda sigma: 1.0),
-    "σ² the variance": votes_with(scale=lambda sigma: sigma**2),
-    "not the variance": votes_with(scale=math.sqrt),
-    "clipped": votes_with(change=lambda noisy, x, sigma: noisy.clamp(0, 1)),
-    "drawn once": drawn_once,
-    "f saw 1 noisy": one_copy,
-    "not centred": votes_with(change=lambda noisy, x, sigma: noisy - x),
-    "not Gaussian": votes_with(draw=uniform),
-    "every pixel": votes_with(draw=lambda n, *shape, generator: torch.randn(n, 1, 1, 1, generator=generator)),
-    "shares": votes_with(count=lambda s: torch.bincount(s.argmax(1), minlength=3) / len(s)),
-    "soft scores": votes_with(count=lambda s: s.double().softmax(1).sum(0)),
-    "argmin": votes_with(count=lambda s: torch.bincount(s.argmin(1), minlength=3)),
-    "one number a class": votes_with(count=lambda s: s.argmax(1)),
-}
-
-
-# -- exercise 2: PREDICT's abstention ------------------------------------------------------
-
-
-def abstain_if(doubtful):
-    def answer(counts, alpha):
-        second, first = sorted(counts)[-2:]
-        return ABSTAIN if doubtful(first, second, sum(counts), alpha) else counts.index(first)
-
-    return answer
-
-
-abstention = abstain_if(lambda a, b, n, alpha: binomtest(a, a + b, 0.5).pvalue > alpha)
-
-ABSTENTION_FAULTS = {
-    "replace each ...": lambda counts, alpha: None,
-    "only catches ties": abstain_if(lambda a, b, n, alpha: a - b < alpha),
-    "one-sided": abstain_if(lambda a, b, n, alpha: binomtest(a, a + b, 0.5, alternative="greater").pvalue > alpha),
-    "against all votes": abstain_if(lambda a, b, n, alpha: binomtest(a, n, 0.5).pvalue > alpha),
-    "most votes": lambda counts, alpha: counts.index(min(counts)),
-    "class number": lambda counts, alpha: "blue",
-}
-
-
-# -- exercise 3: CERTIFY -------------------------------------------------------------------
-
-
-def certificate(selection, counts, alpha, sigma):
-    top = selection.index(max(selection))
-    lower = bounds.lower_confidence_bound(counts[top], sum(counts), alpha)
-    return (top, sigma * norm.ppf(lower)) if lower > 0.5 else (ABSTAIN, 0.0)
-
-
-def certificate_with(p, choose=lambda selection, counts: selection, radius=lambda p, sigma: sigma * norm.ppf(p)):
-    def answer(selection, counts, alpha, sigma):
-        votes = choose(selection, counts)
-        top = votes.index(max(votes))
-        lower = p(top, selection, counts, alpha)
-        return (top, radius(lower, sigma)) if lower > 0.5 else (ABSTAIN, 0.0)
-
-    return answer
-
-
-def fresh_bound(top, selection, counts, alpha):
-    return bounds.lower_confidence_bound(counts[top], sum(counts), alpha)
-
-
-def no_abstention(selection, counts, alpha, sigma):
-    top = selection.index(max(selection))
-    return top, sigma * norm.ppf(fresh_bound(top, selection, counts, alpha))
-
-
-def not_a_number(selection, counts, alpha, sigma):
-    top = selection.index(max(selection))
-    if counts[top] == 0:
-        return top, math.nan
-    return certificate(selection, counts, alpha, sigma)
-
-
-CERTIFICATE_FAULTS = {
-    "replace each ...": lambda *arguments: ...,
-    "still missing": lambda *arguments: (..., ...),
-    "Return two things": lambda *arguments: 0.5,
-    "p̂ was used as if it were p_A": certificate_with(lambda top, sel, counts, alpha: counts[top] / sum(counts)),
-    "selection votes were used to bound": certificate_with(
-        lambda top, sel, counts, alpha: bounds.lower_confidence_bound(sel[top], sum(sel), alpha)
-    ),
-    "were added": certificate_with(
-        lambda top, sel, counts, alpha: bounds.lower_confidence_bound(
-            sel[top] + counts[top], sum(sel) + sum(counts), alpha
-        )
-    ),
-    "chosen from the votes that also bound it": certificate_with(fresh_bound, choose=lambda selection, counts: counts),
-    "upper bound": certificate_with(
-        lambda top, sel, counts, alpha: bounds.upper_confidence_bound(counts[top], sum(counts), alpha)
-    ),
-    "α was halved": certificate_with(
-        lambda top, sel, counts, alpha: bounds.lower_confidence_bound(counts[top], sum(counts), alpha / 2)
-    ),
-    "exchanged": certificate_with(
-        lambda top, sel, counts, alpha: bounds.lower_confidence_bound(counts[top], sum(counts), 1 - alpha)
-    ),
-    "σ is missing": certificate_with(fresh_bound, radius=lambda p, sigma: norm.ppf(p)),
-    "the two halves": certificate_with(fresh_bound, radius=lambda p, sigma: sigma * norm.ppf(p) / 2),
-    "place of its inverse": certificate_with(fresh_bound, radius=lambda p, sigma: sigma * norm.cdf(p)),
-    "Abstain when p̲ ≤ ½": no_abstention,
-    "NaN": not_a_number,
-}
-
-
-# -- exercise 4: the least n ---------------------------------------------------------------
-
-
-def smallest_n(radius, sigma, alpha):
-    return math.ceil(math.log(alpha) / math.log(norm.cdf(radius / sigma)))
-
-
-SMALLEST_FAULTS = {
-    "replace each ...": lambda radius, sigma, alpha: None,
-    "round up": lambda radius, sigma, alpha: math.log(alpha) / math.log(norm.cdf(radius / sigma)),
-    "One too few": lambda radius, sigma, alpha: int(math.log(alpha) / math.log(norm.cdf(radius / sigma))),
-    "σ is missing": lambda radius, sigma, alpha: smallest_n(radius, 1.0, alpha),
-    "multiplied by σ": lambda radius, sigma, alpha: smallest_n(radius * sigma, 1.0, alpha),
-    "halved": lambda radius, sigma, alpha: smallest_n(radius, sigma, alpha / 2),
-    "1 − α": lambda radius, sigma, alpha: smallest_n(radius, sigma, 1 - alpha),
-    "does not reach": lambda radius, sigma, alpha: 10,
-    "fewer votes do too": lambda radius, sigma, alpha: 2 * smallest_n(radius, sigma, alpha),
-}
-
-CASES = (
-    (checks.vote_counts, (count_votes, in_batches), VOTE_FAULTS),
-    (checks.abstention, (abstention,), ABSTENTION_FAULTS),
-    (checks.certificate, (certificate,), CERTIFICATE_FAULTS),
-    (checks.smallest_n, (smallest_n,), SMALLEST_FAULTS),
-)
-
-
-@pytest.mark.parametrize("check, answer", [(check, answer) for check, answers, _ in CASES for answer in answers])
-def test_a_solution_passes(check, answer, capsys):
-    check(answer)
-    assert capsys.readouterr().out.startswith("✓")
+# -- the exercises of every lecture ----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "check, words, answer",
-    [(check, words, answer) for check, _, faults in CASES for words, answer in faults.items()],
-    ids=[f"{check.__name__}-{words}" for check, _, faults in CASES for words in faults],
+    "exercise, solution",
+    [(each, solution) for each in EXERCISES for solution in each.solutions],
+    ids=[f"{each}-{number}" for each in EXERCISES for number in range(len(each.solutions))],
 )
-def test_a_mistake_is_named(check, words, answer):
+def test_a_solution_passes(exercise, solution, capsys):
+    exercise.check(solution)
+    printed = capsys.readouterr().out
+    assert printed.startswith("✓") and printed.count("✓") == 1
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=str)
+def test_an_untouched_stub_is_told_to_be_filled_in(exercise):
+    for untouched in (..., None):
+        with pytest.raises(answers.Wrong, match=r"replace each \.\.\. of the stub"):
+            exercise.check(lambda *arguments, untouched=untouched: untouched)
+
+
+@pytest.mark.parametrize(
+    "exercise, words, answer",
+    [(each, words, answer) for each in EXERCISES for words, answer in each.faults.items()],
+    ids=[f"{each}-{words}" for each in EXERCISES for words in each.faults],
+)
+def test_a_mistake_is_named(exercise, words, answer):
     with pytest.raises(answers.Wrong) as caught:
-        check(answer)
+        exercise.check(answer)
     assert words in str(caught.value)
 
 
-def test_a_notebook_shows_the_sentence_without_a_traceback():
-    assert answers.Wrong("Use σ.")._render_traceback_() == ["✗ Use σ."]
+@pytest.mark.parametrize("number", NUMBERS)
+def test_no_check_of_a_lecture_is_left_out(number):
+    """Public functions that take the reader's function; `set_up` of lecture 00 takes none."""
+    checks = import_module(f"rslab.lectures.lecture{number}.checks")
+    public = {
+        name
+        for name, value in vars(checks).items()
+        if not name.startswith("_") and getattr(value, "__module__", "") == checks.__name__ and name != "set_up"
+    }
+    assert public == {each.check.__name__ for each in EXERCISES if each.check.__module__ == checks.__name__}

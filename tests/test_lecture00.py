@@ -1,11 +1,10 @@
-"""Notebook 00: its figures, its explorer, the set-up check and the checks of its exercises."""
+"""Notebook 00: its figures, its explorer and the set-up check."""
 
 import pytest
 from drawn import line, panels, xy
-from explorers import sweep
+from explorers import explorer
 from scipy.stats import norm
 
-from rslab.lectures.answers import Wrong
 from rslab.lectures.lecture00 import checks, explorers, figures
 from rslab.smoothing import bounds
 
@@ -59,32 +58,29 @@ def test_the_map_names_every_lecture_and_only_earlier_ones_are_needed():
 # -- the explorer ------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def explorer():
-    return explorers.PromiseExplorer()
+def test_an_arrow_key_moves_either_slider_both_ways():
+    promise = explorer("00 PromiseExplorer")
+    for slider in (promise.sigma, promise.p_A):
+        assert 0 < slider.index < len(slider.options) - 1
 
 
-def test_every_slider_changes_the_picture_and_the_numbers(explorer, capsys):
-    sweep(explorer, capsys)
-    for slider in (explorer.sigma, explorer.p_A):
-        assert 0 < slider.index < len(slider.options) - 1  # an arrow key moves it either way
+def test_one_step_to_the_right_changes_the_picture_and_the_numbers():
+    promise = explorer("00 PromiseExplorer")
+    before = bytes(promise.image.value), promise.text.value
+    promise.sigma.index += 1
+    assert bytes(promise.image.value) != before[0] and promise.text.value != before[1]
+    promise.sigma.index -= 1
+    assert (bytes(promise.image.value), promise.text.value) == before
 
 
-def test_one_step_to_the_right_changes_the_picture_and_the_numbers(explorer):
-    before = bytes(explorer.image.value), explorer.text.value
-    explorer.sigma.index += 1
-    assert bytes(explorer.image.value) != before[0] and explorer.text.value != before[1]
-    explorer.sigma.index -= 1
-    assert (bytes(explorer.image.value), explorer.text.value) == before
-
-
-def test_the_radius_is_proportional_to_sigma_and_needs_a_majority(explorer):
+def test_the_radius_is_proportional_to_sigma_and_needs_a_majority():
+    promise = explorer("00 PromiseExplorer")
     for p in explorers.SHARES:
-        small = explorer.move(sigma=0.25, p_A=p).radius
-        assert explorer.move(sigma=1.0).radius == pytest.approx(4 * small)
+        small = promise.move(sigma=0.25, p_A=p).radius
+        assert promise.move(sigma=1.0).radius == pytest.approx(4 * small)
         assert (small > 0) == (p > 0.5)
-    assert "nothing is promised" in explorer.move(p_A=0.5).text.value
-    assert explorer.move(sigma=0.5, p_A=0.9).radius == pytest.approx(0.5 * norm.ppf(0.9))
+    assert "nothing is promised" in promise.move(p_A=0.5).text.value
+    assert promise.move(sigma=0.5, p_A=0.9).radius == pytest.approx(0.5 * norm.ppf(0.9))
 
 
 # -- the set-up check ----------------------------------------------------------------------------
@@ -102,51 +98,3 @@ def test_the_set_up_check_says_a_line_each_and_no_folder(capsys, monkeypatch, tm
     checks.set_up()
     printed = capsys.readouterr().out
     assert "✓ CIFAR-10: found" in printed and "✗ a-package-that-is-not-there is missing: run `make lab`" in printed
-
-
-# -- exercises -------------------------------------------------------------------------------------
-
-
-UNIT = {
-    "replace each ...": lambda distance, low, high: ...,
-    "255 steps": lambda distance, low, high: distance / 256 if high == 255 else distance / (high - low),
-    "255 whatever": lambda distance, low, high: distance / 255,
-    "converts a *pixel*": lambda distance, low, high: (distance - low) / (high - low),
-    "Multiplied": lambda distance, low, high: distance * (high - low),
-    "Divided by `high`": lambda distance, low, high: distance / high,
-    "Nothing was converted": lambda distance, low, high: distance,
-    "A distance shrinks": lambda distance, low, high: 7.0,
-}
-
-
-@pytest.mark.parametrize("message", UNIT)
-def test_unit_names_the_fault(message):
-    with pytest.raises(Wrong) as caught:
-        checks.unit(UNIT[message])
-    assert message in str(caught.value)
-
-
-PROMISE = {
-    "replace each ...": lambda p_a, sigma: ...,
-    "never negative": lambda p_a, sigma: sigma * norm.ppf(p_a),
-    "not norm.cdf": lambda p_a, sigma: sigma * norm.cdf(p_a),
-    "σ is missing": lambda p_a, sigma: norm.ppf(p_a),
-    "Divided by σ": lambda p_a, sigma: norm.ppf(p_a) / sigma,
-    "must go through Φ⁻¹": lambda p_a, sigma: sigma * p_a,
-    "Half of it": lambda p_a, sigma: sigma / 2 * norm.ppf(p_a),
-    "σ² appears": lambda p_a, sigma: sigma**2 * norm.ppf(p_a),
-    "above one half and 0 below": lambda p_a, sigma: 1.0,
-}
-
-
-@pytest.mark.parametrize("message", PROMISE)
-def test_promise_names_the_fault(message):
-    with pytest.raises(Wrong) as caught:
-        checks.promise(PROMISE[message])
-    assert message in str(caught.value)
-
-
-def test_the_solutions_are_accepted(capsys):
-    checks.unit(lambda distance, low, high: distance / (high - low))
-    checks.promise(lambda p_a, sigma: max(sigma * norm.ppf(p_a), 0.0))
-    assert capsys.readouterr().out.count("✓") == 2

@@ -1,4 +1,4 @@
-"""Notebook 03: its figures, its explorers and the checks of its exercises."""
+"""Notebook 03: its figures and what its explorers compute."""
 
 import math
 
@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 from drawn import at, line, panels, picture, xy
-from explorers import sweep
+from explorers import explorer
 from scipy.stats import norm
 
-from rslab.lectures.answers import Wrong
-from rslab.lectures.lecture03 import checks, explorers, figures
+from rslab.lectures.lecture03 import explorers, figures
 
 # -- figures ----------------------------------------------------------------------------------
 
@@ -124,22 +123,8 @@ def test_pairs_win_on_a_hill_and_the_baseline_on_a_slope():
 # -- explorers ---------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def steps():
-    return explorers.StepExplorer()
-
-
-@pytest.fixture(scope="module")
-def dimensions():
-    return explorers.DimensionExplorer()
-
-
-@pytest.mark.parametrize("name", ["steps", "dimensions"])
-def test_every_slider_changes_the_picture_and_the_numbers(name, request, capsys):
-    sweep(request.getfixturevalue(name), capsys)
-
-
-def test_steins_area_is_the_slope_and_no_slope_is_too_steep(steps):
+def test_steins_area_is_the_slope_and_no_slope_is_too_steep():
+    steps = explorer("03 StepExplorer")
     for sigma in explorers.SIGMAS[::3]:
         for x in explorers.PLACES[::6]:
             steps.move(x=x, sigma=sigma)
@@ -147,7 +132,8 @@ def test_steins_area_is_the_slope_and_no_slope_is_too_steep(steps):
             assert abs(steps.slope) <= 1 / (sigma * math.sqrt(2 * math.pi))
 
 
-def test_only_stein_pays_for_the_dimension(dimensions):
+def test_only_stein_pays_for_the_dimension():
+    dimensions = explorer("03 DimensionExplorer")
     for sigma in explorers.NOISES[::2]:
         low, high = (dict(dimensions.move(d=d, sigma=sigma).errors) for d in (1, 3072))
         assert all(high[name] > 10 * low[name] for name in figures.ESTIMATORS)
@@ -155,120 +141,3 @@ def test_only_stein_pays_for_the_dimension(dimensions):
         more = dict(dimensions.move(n=100_000).errors)
         assert more["plain"] == pytest.approx(high["plain"] / 10)
         dimensions.move(n=1000)
-
-
-# -- exercise 1 ---------------------------------------------------------------------------------
-
-
-def stein(h, x, sigma, n, generator):
-    noise = sigma * torch.randn(n, len(x), dtype=x.dtype, generator=generator)  # (n, d)
-    values = h(x + noise)  # (n,)
-    return (noise * values[:, None]).mean(0) / sigma**2  # (d,)
-
-
-def variant(change=lambda products, sigma: products.mean(0) / sigma**2, scale=lambda sigma: sigma, front=None):
-    def answer(h, x, sigma, n, generator):
-        noise = scale(sigma) * torch.randn(n, len(x), dtype=x.dtype, generator=generator)
-        values = h(x + noise)
-        factor = noise if front is None else front(noise, x, generator)
-        return change(factor * values[:, None], sigma)
-
-    return answer
-
-
-def same_noise(h, x, sigma, n, generator):
-    noise = (sigma * torch.randn(1, len(x), dtype=x.dtype, generator=generator)).expand(n, -1)
-    return (noise * h(x + noise)[:, None]).mean(0) / sigma**2
-
-
-STEIN = {
-    "replace each ...": lambda h, x, sigma, n, generator: ...,
-    "1/σ² is missing": variant(lambda products, sigma: products.mean(0)),
-    "not by σ²": variant(lambda products, sigma: products.mean(0) / sigma),
-    "sign is turned": variant(lambda products, sigma: -products.mean(0) / sigma**2),
-    "sum was returned": variant(lambda products, sigma: products.sum(0) / sigma**2),
-    "multiply it by δ alone": variant(front=lambda noise, x, generator: x + noise),
-    "the *same* δ": variant(front=lambda noise, x, generator: torch.randn(noise.shape, dtype=x.dtype)),
-    "multiply it by σ": variant(scale=lambda sigma: 1.0),
-    "σ itself is the standard": variant(scale=lambda sigma: sigma**2),
-    "has shape": variant(lambda products, sigma: products / sigma**2),
-    "same noise": same_noise,
-    "wants (N, d)": lambda h, x, sigma, n, generator: h(x),
-    "at x itself": lambda h, x, sigma, n, generator: h(x.expand(n, -1)).mean() * x,
-    "never called": lambda h, x, sigma, n, generator: x,
-}
-
-
-@pytest.mark.parametrize("message", STEIN)
-def test_stein_names_the_fault(message):
-    with pytest.raises(Wrong) as caught:
-        checks.stein(STEIN[message])
-    assert message in str(caught.value)
-
-
-# -- exercise 2 ---------------------------------------------------------------------------------
-
-
-def pairs(combine=lambda plus, minus: (plus - minus) / 2, power=2, fresh=False):
-    def answer(h, x, sigma, n, generator):
-        noise = sigma * torch.randn(n, len(x), dtype=x.dtype, generator=generator)
-        other = sigma * torch.randn(n, len(x), dtype=x.dtype, generator=generator) if fresh else noise
-        return (noise * combine(h(x + noise), h(x - other))[:, None]).mean(0) / sigma**power
-
-    return answer
-
-
-def forward_difference(h, x, sigma, n, generator):
-    noise = sigma * torch.randn(n, len(x), dtype=x.dtype, generator=generator)
-    return (noise * (h(x + noise) - h(x.expand(n, -1)))[:, None]).mean(0) / sigma**2
-
-
-PAIRS = {
-    "replace each ...": lambda h, x, sigma, n, generator: ...,
-    "a pair has two": stein,
-    "divide by 2σ²": pairs(lambda plus, minus: plus - minus),
-    "1/σ² is missing": pairs(power=0),
-    "has a minus": pairs(lambda plus, minus: (plus + minus) / 2),
-    "sign is turned": pairs(lambda plus, minus: (minus - plus) / 2),
-    "the *same* δ": pairs(fresh=True),
-    "a good baseline": forward_difference,
-}
-
-
-@pytest.mark.parametrize("message", PAIRS)
-def test_antithetic_names_the_fault(message):
-    with pytest.raises(Wrong) as caught:
-        checks.antithetic(PAIRS[message])
-    assert message in str(caught.value)
-
-
-# -- exercise 3 ---------------------------------------------------------------------------------
-
-
-def total_variance(d, sigma):
-    return d * sigma**2 / 2 / sigma**4 - 1 / (2 * math.pi * sigma**2)
-
-
-VARIANCE = {
-    "replace each ...": lambda d, sigma: ...,
-    "squared mean is missing": lambda d, sigma: d / 2 / sigma**2,
-    "only half of the noises": lambda d, sigma: (d - 1 / (2 * math.pi)) / sigma**2,
-    "σ is missing": lambda d, sigma: d / 2 - 1 / (2 * math.pi),
-    "first component alone": lambda d, sigma: (1 / 2 - 1 / (2 * math.pi)) / sigma**2,
-    "subtract 1/(2πσ²) once": lambda d, sigma: d * (1 / 2 - 1 / (2 * math.pi)) / sigma**2,
-    "baseline": lambda d, sigma: (d / 4 - 1 / (2 * math.pi)) / sigma**2,
-}
-
-
-@pytest.mark.parametrize("message", VARIANCE)
-def test_variance_names_the_fault(message):
-    with pytest.raises(Wrong) as caught:
-        checks.variance(VARIANCE[message])
-    assert message in str(caught.value)
-
-
-def test_the_solutions_are_accepted(capsys):
-    checks.stein(stein)
-    checks.antithetic(pairs())
-    checks.variance(total_variance)
-    assert capsys.readouterr().out.count("✓") == 3

@@ -1,20 +1,16 @@
-"""Notebook 06: its figures, its explorers, the published attacks and the checks of its exercises."""
+"""Notebook 06: its figures, what its explorers compute, and the published attacks."""
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from drawn import at, line, panels, xy
-from explorers import sweep
+from explorers import explorer
 from scipy.stats import norm
 
-from rslab.data.datasets import load_dataset
-from rslab.lectures.answers import Wrong
-from rslab.lectures.lecture06 import checks, explorers, figures
-from rslab.networks.inference import fold_batchnorm
+from rslab.lectures.lecture06 import explorers, figures
 from rslab.report import tables
 from rslab.smoothing.closed_forms import STEP_TOY, SmoothToy
-from rslab.store.run_folder import RESULTS, load_run
+from rslab.store.run_folder import RESULTS
 
 # -- figures ----------------------------------------------------------------------------------
 
@@ -129,24 +125,8 @@ def test_the_shipped_attacks_follow_from_the_published_logs(published_attacks):
 # -- explorers ---------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def toy():
-    return explorers.ToyExplorer()
-
-
-@pytest.fixture(scope="module")
-def digit():
-    digits = load_dataset("digits", "test")
-    f = fold_batchnorm(load_run(RESULTS / "digits" / "gaussian-0.25")[0]).requires_grad_(False)
-    return explorers.AttackExplorer(f, digits.images[25], int(digits.labels[25]), 0.25, seed=1)
-
-
-@pytest.mark.parametrize("name", ["toy", "digit"])
-def test_every_slider_changes_the_picture_and_the_numbers(name, request, capsys):
-    sweep(request.getfixturevalue(name), capsys)
-
-
-def test_smoothadv_never_does_worse_than_the_naive_attack_on_the_toy(toy):
+def test_smoothadv_never_does_worse_than_the_naive_attack_on_the_toy():
+    toy = explorer("06 ToyExplorer")
     for depth in (1e-12, 1e-6, 0.1):
         for sigma in explorers.SIGMAS[::5]:
             for epsilon in explorers.EPSILONS[::3]:
@@ -156,7 +136,8 @@ def test_smoothadv_never_does_worse_than_the_naive_attack_on_the_toy(toy):
     assert "not flipped" in toy.move(depth=1e-9, sigma=0.5, epsilon=0.75).text.value
 
 
-def test_the_digits_votes_add_up_and_one_sample_makes_the_two_attacks_one(digit):
+def test_the_digits_votes_add_up_and_one_sample_makes_the_two_attacks_one():
+    digit = explorer("06 AttackExplorer")
     e = digit.move(epsilon=0.75, samples=1, steps=10)
     assert e.votes["naive"] == pytest.approx(e.votes["SmoothAdv"], abs=5)
     for epsilon in explorers.DIGIT_EPSILONS:
@@ -164,124 +145,3 @@ def test_the_digits_votes_add_up_and_one_sample_makes_the_two_attacks_one(digit)
     assert digit.move(epsilon=0.0).votes["naive"] == digit.votes["clean"]
     kept = [digit.move(epsilon=epsilon).votes["SmoothAdv"][digit.label] for epsilon in (0.0, 0.5, 1.0)]
     assert kept == sorted(kept, reverse=True)
-
-
-# -- the exercises --------------------------------------------------------------------------------
-
-
-def copy_weights(log_probs):
-    return log_probs.softmax(0)
-
-
-WEIGHTS = {
-    "replace each ...": lambda lp: ...,
-    "naive objective": lambda lp: torch.full_like(lp, 1 / len(lp)),
-    "Not divided by the sum": lambda lp: lp.exp(),
-    "1/m of the mean": lambda lp: lp.exp() / lp.exp().mean(),
-    "Upside down": lambda lp: (-lp).softmax(0),
-    "sign is turned": lambda lp: -lp.softmax(0),
-    "shares of the loss": lambda lp: lp / lp.sum(),
-    "one weight a copy": lambda lp: lp.softmax(0)[:1],
-    "NaN": lambda lp: lp.exp() / (lp.exp() * 0),
-}
-
-
-@pytest.mark.parametrize("message", WEIGHTS)
-def test_copy_weights_names_the_fault(message):
-    with pytest.raises(Wrong) as caught:
-        checks.copy_weights(WEIGHTS[message])
-    assert message in str(caught.value)
-
-
-def of_label(scores, y):
-    return -scores.gather(1, y[:, None])[:, 0]
-
-
-def smoothadv_loss(log_probs, y):
-    return of_label(log_probs.logsumexp(0) - np.log(len(log_probs)), y)
-
-
-LOSS = {
-    "replace each ...": lambda lp, y: ...,
-    "naive objective": lambda lp, y: of_label(lp.mean(0), y),
-    "log is missing": lambda lp, y: of_label(lp.exp().mean(0), y),
-    "log m is missing": lambda lp, y: of_label(lp.logsumexp(0), y),
-    "sign is turned": lambda lp, y: -smoothadv_loss(lp, y),
-    "best copy only": lambda lp, y: of_label(lp.amax(0), y),
-    "One number came back": lambda lp, y: smoothadv_loss(lp, y).mean(),
-    "underflows to 0": lambda lp, y: of_label(lp.exp().mean(0).log(), y),
-    "over the first axis": lambda lp, y: 0.5 * smoothadv_loss(lp, y),
-}
-
-
-@pytest.mark.parametrize("message", LOSS)
-def test_smoothadv_loss_names_the_fault(message):
-    with pytest.raises(Wrong) as caught:
-        checks.smoothadv_loss(LOSS[message])
-    assert message in str(caught.value)
-
-
-def stein(scale=lambda s: s**2, pairs=True, sign=-1, log=True, half=2):
-    def gradient(probability, x, sigma, noise):
-        plus, minus = probability(x + noise), probability(x - noise)
-        weight, mean = ((plus - minus) / half, (plus + minus).mean() / 2) if pairs else (plus, plus.mean())
-        return sign * (noise * weight[:, None]).mean(0) / scale(sigma) / (mean if log else 1)
-
-    return gradient
-
-
-STEIN = {
-    "replace each ...": lambda probability, x, sigma, noise: ...,
-    "sign is turned": stein(sign=1),
-    "log is missing": stein(log=False),
-    "1/σ² is missing": stein(scale=lambda s: 1),
-    "identity has σ²": stein(scale=lambda s: s),
-    "Twice too large": stein(half=1),
-    "Only +δ is used": stein(pairs=False),
-    "wants points (n, 3)": lambda probability, x, sigma, noise: probability(x),
-}
-
-
-@pytest.mark.parametrize("message", STEIN)
-def test_stein_gradient_names_the_fault(message):
-    with pytest.raises(Wrong) as caught:
-        checks.stein_gradient(STEIN[message])
-    assert message in str(caught.value)
-
-
-def training_image(way, attack, f, G, x, noise):
-    if way == 2:
-        return attack(f, x) + noise
-    if way == 3:
-        return attack(f, x + noise)
-    return attack(G, x) + noise
-
-
-def only(way, other):
-    return lambda w, attack, f, G, x, noise: (other if w == way else training_image)(w, attack, f, G, x, noise)
-
-
-ORDER = {
-    "replace each ...": lambda *_: ...,
-    "never called": lambda way, attack, f, G, x, noise: x + noise,
-    "Way (4) attacks G": only(4, lambda w, attack, f, G, x, noise: attack(f, x) + noise),
-    "Way (2): the noise comes after": only(2, lambda w, attack, f, G, x, noise: attack(f, x + noise)),
-    "Way (3): the noise comes before": only(3, lambda w, attack, f, G, x, noise: attack(f, x) + noise),
-    "without noise": only(2, lambda w, attack, f, G, x, noise: attack(f, x)),
-    "added twice": only(3, lambda w, attack, f, G, x, noise: attack(f, x + noise) + noise),
-}
-
-
-@pytest.mark.parametrize("message", ORDER)
-def test_training_images_names_the_fault(message):
-    with pytest.raises(Wrong) as caught:
-        checks.training_images(ORDER[message])
-    assert message in str(caught.value)
-
-
-def test_the_solutions_are_accepted(capsys):
-    checks.copy_weights(copy_weights)
-    checks.smoothadv_loss(smoothadv_loss)
-    checks.stein_gradient(stein())
-    checks.training_images(training_image)
-    assert capsys.readouterr().out.count("✓") == 4

@@ -1,4 +1,4 @@
-"""Notebook 07: the published tables, its figures, its explorers and the checks of its exercises."""
+"""Notebook 07: the published tables, its figures and what its explorers compute."""
 
 from pathlib import Path
 
@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from drawn import line, panels, xy
-from explorers import sweep
+from explorers import explorer
 from scipy.stats import beta, norm
 
 from rslab.errors import InputError
-from rslab.lectures.answers import Wrong
 from rslab.lectures.lecture07 import checks, explorers, figures
 from rslab.report import published, tables
 from rslab.smoothing import bounds
+from rslab.store import run_folder
 
 # -- the compact tables ---------------------------------------------------------------------------
 
@@ -242,7 +242,7 @@ def test_own_runs_prefer_cifar10(monkeypatch, tmp_path):
         (tmp_path / name / "certify.tsv").write_text(header)
         if name.startswith("digits"):
             (tmp_path / name / "config.json").write_text("{}")
-    monkeypatch.setattr(figures.records, "RESULTS", Path(tmp_path))
+    monkeypatch.setattr(run_folder, "RESULTS", Path(tmp_path))
     assert list(figures.own_runs()) == ["digits/gaussian"]
     (tmp_path / "cifar10/smoothadv-0.5/config.json").write_text("{}")
     assert list(figures.own_runs()) == ["cifar10/smoothadv-0.5"]
@@ -251,22 +251,8 @@ def test_own_runs_prefer_cifar10(monkeypatch, tmp_path):
 # -- explorers -----------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def grid():
-    return explorers.GridExplorer()
-
-
-@pytest.fixture(scope="module")
-def certain():
-    return explorers.AcrExplorer()
-
-
-@pytest.mark.parametrize("name", ["grid", "certain"])
-def test_every_slider_changes_the_picture_and_the_numbers(name, request, capsys):
-    sweep(request.getfixturevalue(name), capsys)
-
-
-def test_the_first_slider_answers_to_an_arrow_key(grid):
+def test_the_first_slider_answers_to_an_arrow_key():
+    grid = explorer("07 GridExplorer")
     first = grid.children[0]
     at = first.index
     seen = grid.text.value, bytes(grid.image.value)
@@ -275,7 +261,8 @@ def test_the_first_slider_answers_to_an_arrow_key(grid):
     first.index = at
 
 
-def test_the_grid_shows_what_was_asked_or_says_so(grid):
+def test_the_grid_shows_what_was_asked_or_says_so():
+    grid = explorer("07 GridExplorer")
     for sigma in explorers.SIGMAS:
         for extra in ((0, 0.0), (1, 0.5)):
             for samples in (1, 4, 16):
@@ -289,7 +276,8 @@ def test_the_grid_shows_what_was_asked_or_says_so(grid):
     assert grid.move(attack="DDN").exact
 
 
-def test_acr_is_share_times_cap(certain):
+def test_acr_is_share_times_cap():
+    certain = explorer("07 AcrExplorer")
     for share in (5, 25, 50):
         for n in (100, 100_000, 10_000_000):
             e = certain.move(share=share, n=n)
@@ -297,107 +285,7 @@ def test_acr_is_share_times_cap(certain):
             assert ("more" in e.text.value) == (e.acr > e.reference)
 
 
-# -- exercises -----------------------------------------------------------------------------------
-
-
-def mean(condition):
-    return 100 * np.mean(condition)
-
-
-ACCURACY = {
-    "replace each ...": lambda y, p, R, r: ...,
-    "a share: the table is in %": lambda y, p, R, r: np.mean((p == y) & (R >= r)),
-    "wrong prediction is counted": lambda y, p, R, r: mean((p >= 0) & (R >= r)),
-    "correct images only": lambda y, p, R, r: mean(R[p == y] >= r),
-    "that got a class": lambda y, p, R, r: 100 * np.sum((p == y) & (R >= r)) / np.sum(p >= 0),
-    "exactly r is left out": lambda y, p, R, r: mean((p == y) & (R > r)),
-    "whatever the radius": lambda y, p, R, r: mean(p == y),
-    "One number is expected": lambda y, p, R, r: R,
-}
-
-
-@pytest.mark.parametrize("message", ACCURACY)
-def test_certified_accuracy_names_the_fault(message):
-    with pytest.raises(Wrong) as caught:
-        checks.certified_accuracy(ACCURACY[message])
-    assert message in str(caught.value)
-
-
-ENVELOPE = {
-    "replace each ...": lambda a: ...,
-    "over the radii": lambda a: a.max(1),
-    "largest sum": lambda a: a[a.sum(1).argmax()],
-    "best at radius 0": lambda a: a[0],
-    "mean over models": lambda a: a.mean(0),
-    "not argmax": lambda a: a.argmax(0),
-    "not min": lambda a: a.min(0),
-    "one number a radius": lambda a: a.max(),
-}
-
-
-@pytest.mark.parametrize("message", ENVELOPE)
-def test_envelope_names_the_fault(message):
-    with pytest.raises(Wrong) as caught:
-        checks.envelope(ENVELOPE[message])
-    assert message in str(caught.value)
-
-
-ACR = {
-    "replace each ...": lambda y, p, R: ...,
-    "wrong prediction is counted": lambda y, p, R: R.mean(),
-    "correct images only": lambda y, p, R: R[p == y].mean(),
-    "that got a class": lambda y, p, R: R[p >= 0].mean(),
-    "abstentions belong": lambda y, p, R: R[p == y].sum() / np.sum(p >= 0),
-    "This is the sum": lambda y, p, R: R[p == y].sum(),
-}
-
-
-@pytest.mark.parametrize("message", ACR)
-def test_acr_names_the_fault(message):
-    with pytest.raises(Wrong) as caught:
-        checks.acr(ACR[message])
-    assert message in str(caught.value)
-
-
-def ends(tail=0.025, scale=100, plus=1, guard=True):
-    def answer(k, n):
-        low = beta.ppf(tail, k, n - k + plus) if k or not guard else 0.0
-        high = beta.ppf(1 - tail, k + plus, n - k) if k < n or not guard else 1.0
-        return scale * low, scale * high
-
-    return answer
-
-
-def normal(k, n):
-    p, half = k / n, 1.959963984540054 * np.sqrt(k / n * (1 - k / n) / n)
-    return 100 * (p - half), 100 * (p + half)
-
-
-INTERVAL = {
-    "replace each ...": lambda k, n: ...,
-    "in %": ends(scale=1),
-    "2.5 % on either side": ends(tail=0.05),
-    "normal approximation": normal,
-    "+ 1 is missing": ends(plus=0),
-    "NaN": ends(guard=False),
-    "exchanged": lambda k, n: ends()(k, n)[::-1],
-    "Two numbers": lambda k, n: 0.5,
-}
-
-
-@pytest.mark.parametrize("message", INTERVAL)
-def test_cell_interval_names_the_fault(message):
-    with pytest.raises(Wrong) as caught:
-        checks.cell_interval(INTERVAL[message])
-    assert message in str(caught.value)
-
-
-def test_the_solutions_are_accepted(capsys):
-    checks.certified_accuracy(lambda y, p, R, r: mean((p == y) & (R >= r)))
-    checks.envelope(lambda a: a.max(axis=0))
-    checks.acr(lambda y, p, R: np.mean(R * (p == y)))
-    checks.cell_interval(ends())
-    assert capsys.readouterr().out.count("✓") == 4
+# -- exercises ---------------------------------------------------------------------------
 
 
 def test_the_exercises_formulas_are_the_packages():

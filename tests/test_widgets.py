@@ -1,80 +1,64 @@
 """The explorers without a kernel: a slider changes the picture, and the numbers obey the theory."""
 
 import base64
-import statistics
-import time
 
-import ipywidgets
 import numpy as np
 import pytest
+from explorers import CLASSES, controls, explorer, sweep, values, view
+from matplotlib.font_manager import findfont
+from PIL import ImageFont
 
 from rslab.lectures.lecture02 import explorers
 from rslab.smoothing import bounds
 
-
-@pytest.fixture(scope="module")
-def decision_map():
-    return explorers.DecisionMapExplorer()
+# -- what every explorer does ------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def bound_explorer():
-    return explorers.BoundExplorer()
+@pytest.fixture(params=CLASSES)
+def shown(request):
+    return explorer(request.param)
 
 
-@pytest.fixture(params=["decision_map", "bound_explorer"])
-def explorer(request):
-    return request.getfixturevalue(request.param)
-
-
-def sliders(explorer):
-    return [child for child in explorer.children if isinstance(child, ipywidgets.SelectionSlider)]
-
-
-def values(slider):
-    return [option[1] if isinstance(option, tuple) else option for option in slider.options]
-
-
-def test_every_slider_changes_the_picture_and_the_numbers(explorer):
-    for slider in sliders(explorer):
-        before, picture, line = slider.value, explorer.image.value, explorer.text.value
-        slider.value = next(value for value in values(slider) if value != before)
-        assert explorer.image.value != picture and bytes(explorer.image.value).startswith(b"\x89PNG")
-        assert explorer.text.value != line
-        slider.value = before
-        assert (explorer.image.value, explorer.text.value) == (picture, line)
-
-
-def test_slider_to_picture_is_quick(explorer, capsys):
-    seconds = []
-    slider = sliders(explorer)[0]
-    for value in values(slider) * 3:
-        start = time.perf_counter()
-        slider.value = value
-        seconds.append(time.perf_counter() - start)
+def test_every_slider_changes_the_picture_and_the_numbers(shown, capsys):
+    milliseconds = sweep(shown)
     with capsys.disabled():  # reported, not asserted: the machine may be busy
-        print(f"\n{type(explorer).__name__}: slider to picture {1000 * statistics.median(seconds):.0f} ms (median)")
+        print(f"\n{type(shown).__name__}: slider to picture {milliseconds:.0f} ms (median)")
 
 
-def test_the_size_on_screen_is_that_of_the_picture(explorer):
-    width, height = np.frombuffer(bytes(explorer.image.value)[16:24], ">u4")
-    assert (int(explorer.image.width), int(explorer.image.height)) == (width, height)
+def test_another_value_of_a_slider_is_another_picture_with_other_numbers(shown):
+    for slider in controls(shown):
+        before, (picture, line) = slider.value, view(shown)
+        slider.value = next(value for value in values(slider) if value != before)
+        assert shown.image.value != picture and bytes(shown.image.value).startswith(b"\x89PNG")
+        assert shown.text.value != line
+        slider.value = before
+        assert view(shown) == (picture, line)
 
 
-def test_labels_fit_their_space(explorer):
-    for slider in sliders(explorer):
-        space = int(slider.style.description_width.removesuffix("px"))
-        assert 8 * len(slider.description) <= space  # 13 px Helvetica is narrower than 8 px a letter
+def test_the_size_on_screen_is_that_of_the_picture(shown):
+    width, height = np.frombuffer(bytes(shown.image.value)[16:24], ">u4")
+    assert (int(shown.image.width), int(shown.image.height)) == (width, height)
 
 
-def test_a_saved_notebook_has_the_picture_and_the_numbers(explorer):
-    bundle = explorer._repr_mimebundle_()
+def test_labels_fit_their_space(shown):
+    font = ImageFont.truetype(findfont("DejaVu Sans"), 13)  # wider than the Helvetica of a notebook
+    assert controls(shown)
+    for control in controls(shown):
+        assert font.getlength(control.description) <= int(control.style.description_width.removesuffix("px"))
+
+
+def test_a_saved_notebook_has_the_picture_and_the_numbers(shown):
+    bundle = shown._repr_mimebundle_()
     assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
-    assert bundle["text/plain"] == explorer.text.value
+    assert bundle["text/plain"] == shown.text.value
     assert "application/vnd.jupyter.widget-view+json" in bundle
 
 
-def test_g_is_constant_in_every_certified_disc(decision_map):
+# -- lecture 02 --------------------------------------------------------------------------------
+
+
+def test_g_is_constant_in_every_certified_disc():
+    decision_map = explorer("02 DecisionMapExplorer")
     certified = 0
     for sigma in explorers.SIGMAS[1::3]:
         for pixel_1 in explorers.PLACES[::5]:
@@ -94,7 +78,8 @@ def test_votes_are_complete_and_drawn_once():
     assert explorers.plane_votes()[1] is counts
 
 
-def test_the_radius_grows_with_votes_and_shrinks_with_care(bound_explorer):
+def test_the_radius_grows_with_votes_and_shrinks_with_care():
+    bound_explorer = explorer("02 BoundExplorer")
     bound_explorer.move(n=1000, alpha=0.001)
     by_share = [bound_explorer.move(share=share).radius for share in explorers.SHARES]
     assert by_share[0] == 0 and by_share == sorted(by_share)
@@ -108,7 +93,8 @@ def test_the_radius_grows_with_votes_and_shrinks_with_care(bound_explorer):
     assert bound_explorer.move(alpha=0.001).radius == pytest.approx(1.1145, abs=1e-4)
 
 
-def test_the_curve_goes_through_the_dot(bound_explorer):
+def test_the_curve_goes_through_the_dot():
+    bound_explorer = explorer("02 BoundExplorer")
     bound_explorer.move(share=0.99, n=10_000, alpha=1e-4)
     curve = explorers.bound_radii()
     place = (bound_explorer.alpha.index, explorers.SIZES.index(10_000), explorers.SHARES.index(0.99))
@@ -116,6 +102,8 @@ def test_the_curve_goes_through_the_dot(bound_explorer):
     assert curve[place[0], place[1], -1] == pytest.approx(bound_explorer.cap)
 
 
-def test_abstaining_is_said_in_words(bound_explorer, decision_map):
+def test_abstaining_is_said_in_words():
+    bound_explorer = explorer("02 BoundExplorer")
+    decision_map = explorer("02 DecisionMapExplorer")
     assert "ABSTAIN" in bound_explorer.move(share=0.5, n=1000).text.value
     assert "ABSTAIN" in decision_map.move(sigma=0.5, pixel_1=0.4, pixel_2=0.5).text.value
