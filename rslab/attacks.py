@@ -11,7 +11,8 @@ Every attack returns a detached tensor of images in [0, 1], never farther than �
 from the originals in the stated norm; PGD and DDN keep the best of all iterates.
 Distances are in [0, 1] pixel units. Images are `(B, C, H, W)`, labels `(B,)`; ε is
 a number, or a tensor `(B,)` of one an image. Half-precision images are attacked in
-float32, and come back in their own type, rounded towards the originals.
+float32, and come back in their own type, rounded towards the originals. `InputError` says
+what cannot be attacked or followed, `WorkError` that the network gave NaN.
 
 Where the gradient of an image vanishes, PGD and DDN step in a random direction, the same
 for all images of a step: a flat spot is no end. `flat_spots`, an int64 tensor `(B,)` of the
@@ -38,7 +39,8 @@ from rslab.smoothing.function import check_logits, evaluating, failure
 from rslab.smoothing.images import check_labels, check_pixels
 
 NORMS = ("l2", "linf")
-Objective = Callable[[Tensor, Tensor], Tensor]
+Objective = Callable[[Tensor, Tensor], Tensor]  # scores (B, K), labels (B,) → loss (B,)
+Generators = torch.Generator | list[torch.Generator] | None  # one for all images, or one for each
 
 
 def cross_entropy(log_probs: Tensor, y: Tensor) -> Tensor:
@@ -72,104 +74,148 @@ OBJECTIVES: dict[str, Objective] = {
 }
 
 
-def _norm(delta: Tensor, norm: str) -> Tensor:
-    """(B, …) → (B, 1, …): the norm of each perturbation, shaped to broadcast."""
-    flat = delta.flatten(1)
-    length = flat.norm(dim=1) if norm == "l2" else flat.abs().amax(1)
-    return length.view(-1, *[1] * (delta.dim() - 1))
+# -- the ball --------------------------------------------------------------------------------
 
 
-def _unit(gradient: Tensor) -> Tensor:
-    """Each gradient divided by its ℓ2 norm; a zero or NaN gradient gives no step."""
-    gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
-    # By the largest entry first: the squares of a tiny gradient would underflow in float32.
-    gradient = gradient / _norm(gradient, "linf").clamp_min(1e-38)
-    return gradient / _norm(gradient, "l2").clamp_min(1e-30)
+def _wide(values: Tensor, x: Tensor) -> Tensor:
+    """Numbers (…, B) of the images x (B, C, H, W) → (…, B, 1, 1, 1), to broadcast."""
+    return values.view(*values.shape, *[1] * (x.dim() - 1))
 
 
 def _each(epsilon: float | Tensor, x: Tensor) -> float | Tensor:
-    """A number as it is; one ε an image (B,) → (B, 1, …), to broadcast."""
-    return epsilon.to(x).view(-1, *[1] * (x.dim() - 1)) if isinstance(epsilon, Tensor) else epsilon
+    """A number as it is; one ε an image (B,) → (B, 1, 1, 1)."""
+    return _wide(epsilon.to(x), x) if isinstance(epsilon, Tensor) else epsilon
+
+
+def _norm(delta: Tensor, norm: str) -> Tensor:
+    """(B, C, H, W) → (B, 1, 1, 1): the norm of each perturbation."""
+    flat = delta.flatten(1)
+    return _wide(flat.norm(dim=1) if norm == "l2" else flat.abs().amax(1), delta)
+
+
+def _unit(direction: Tensor) -> Tensor:
+    """Each direction (B, C, H, W) divided by its ℓ2 norm; 0 stays 0."""
+    # By the largest entry first: the squares of a tiny gradient would underflow in float32.
+    direction = direction / _norm(direction, "linf").clamp_min(1e-38)
+    return direction / _norm(direction, "l2").clamp_min(1e-30)
+
+
+def _shortened(delta: Tensor, radius: float | Tensor, norm: str) -> Tensor:
+    """Each perturbation longer than `radius` brought back to it: scaled for ℓ2, cut number by number for ℓ∞."""
+    if norm == "linf":
+        return delta.clamp_max(radius).clamp_min(-radius)
+    return delta * (radius / _norm(delta, norm).clamp_min(1e-30)).clamp_max(1.0)
 
 
 def project(x: Tensor, delta: Tensor, epsilon: float | Tensor, norm: str = "l2") -> Tensor:
-    """The perturbed images x + δ, brought into the ε-ball and into [0, 1].
+    """The perturbed images x + δ (B, C, H, W), brought into the ε-ball and into [0, 1].
 
     First the box, then the ball: scaling moves every pixel towards x, so that none can
     leave [0, 1] again, and clipped pixels leave their share of ε to the others. The
     ball is smaller by one part in a million than asked, the room that float32
     rounding of x + δ needs; the last clamp is for rounding too.
     """
-    radius = _each(epsilon, x) * (1 - 1e-6)
     delta = (x + delta).clamp(0.0, 1.0) - x
-    if norm == "l2":
-        delta = delta * (radius / _norm(delta, norm).clamp_min(1e-30)).clamp_max(1.0)
-    else:
-        delta = delta.clamp_max(radius).clamp_min(-radius)
-    return (x + delta).clamp(0.0, 1.0)
+    return (x + _shortened(delta, _each(epsilon, x) * (1 - 1e-6), norm)).clamp(0.0, 1.0)
 
 
 def _within(x: Tensor, adversarial: Tensor, epsilon: float | Tensor, norm: str) -> Tensor:
     """The perturbed images, each pixel rounded towards the original where rounding left an image beyond ε."""
     exact, radius = x.double(), _each(epsilon, x.double())
     moved = adversarial.double() - exact
-    beyond = _norm(moved, norm) > radius
-    shorter = moved * (radius * (1 - 1e-9) / _norm(moved, norm).clamp_min(1e-300)).clamp_max(1.0)
-    if norm == "linf":
-        shorter = moved.clamp_max(radius).clamp_min(-radius)
-    return torch.where(beyond, _rounded_towards(x, exact + shorter), adversarial)
+    room = 1 - 1e-9 if norm == "l2" else 1.0  # for the scaling's own rounding
+    shorter = _rounded_towards(x, exact + _shortened(moved, radius * room, norm))
+    return torch.where(_norm(moved, norm) > radius, shorter, adversarial)
 
 
-def _drawn(random, shape, x: Tensor, generator) -> Tensor:
-    """random(shape), like x; `generator` is one for all images, or a list with one for each."""
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _rounded_towards(x: Tensor, found: Tensor) -> Tensor:
+    """The images `found` in the precision of x, no pixel farther from x than it was, hence within ε still."""
+    rounded, bits = found.to(x.dtype), _BITS[x.element_size()]
+    too_far = (rounded.double() - x.double()).abs() > (found.double() - x.double()).abs()
+    towards = (x > rounded).to(bits) - (x < rounded).to(bits)
+    # Numbers of [0, 1] are in the order of their bits, neighbours one apart.
+    return torch.where(too_far, (rounded.view(bits) + towards).view(x.dtype), rounded)
+
+
+def _drawn(random, shape, x: Tensor, generator: Generators) -> Tensor:
+    """random(shape), like x; from each image's own generator where there is a list of them."""
     if not isinstance(generator, list):
         return random(shape, dtype=x.dtype, device=x.device, generator=generator)
     return torch.cat([_drawn(random, (1, *shape[1:]), x, own) for own in generator])
 
 
-def random_in_ball(x: Tensor, epsilon: float | Tensor, norm: str, generator) -> Tensor:
+def random_in_ball(x: Tensor, epsilon: float | Tensor, norm: str, generator: Generators) -> Tensor:
     """A perturbation for each image of x (B, C, H, W), drawn uniformly from the ε-ball."""
     if norm == "linf":
         uniform = _drawn(torch.rand, x.shape, x, generator)
         return (2 * uniform - 1) * _each(epsilon, x)
     direction = _unit(_drawn(torch.randn, x.shape, x, generator))
     uniform = _drawn(torch.rand, (len(x),), x, generator)
-    return direction * (_each(epsilon, x) * _each(uniform ** (1 / x[0].numel()), x))
+    return direction * (_each(epsilon, x) * _wide(uniform ** (1 / x[0].numel()), x))
 
 
-def _loss_and_gradient(log_probs, x: Tensor, y: Tensor, objective: Objective, sign: float, gradient=None):
-    """The loss of each image (B,) and its gradient with respect to the image alone (B, …).
+# -- what an attack climbs -------------------------------------------------------------------
 
-    By autograd, or from `gradient(x, y)` where that is given: then nothing is differentiated.
+Value = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # x, y → loss (B,), scores (B, K)
+ValueAndGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]  # → loss, gradient (B, C, H, W), scores
+
+
+def _to_climb(
+    log_probs: Callable[[Tensor], Tensor],
+    objective: Objective,
+    targeted: bool,
+    gradient: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> tuple[Value, ValueAndGradient]:
+    """value(x, y), which an attack makes large, and value_and_gradient(x, y), the one source of its gradients.
+
+    The gradient of each image's loss with respect to that image: by autograd, or the caller's `gradient(x, y)` of the
+    objective. Nothing else in this file differentiates. The scores are those that the loss judged.
     """
-    if gradient is not None:
-        with torch.no_grad():
-            return sign * objective(log_probs(x), y), sign * gradient(x, y)
-    x = x.detach().requires_grad_()
-    with torch.enable_grad():
-        loss = sign * objective(log_probs(x), y)
-        return loss.detach(), _slope(loss, x)
+    sign = -1.0 if targeted else 1.0
+
+    def value(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        scores = log_probs(x)
+        return sign * objective(scores, y), scores
+
+    def by_autograd(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            loss, scores = value(x, y)
+            slope = torch.autograd.grad(loss.sum(), x, allow_unused=True)[0] if loss.requires_grad else None
+        if slope is None:  # the loss does not depend on x as far as autograd knows: of votes, say
+            slope = torch.zeros_like(x)
+        return loss.detach(), slope, scores.detach()
+
+    if gradient is None:
+        return value, by_autograd
+
+    def by_caller(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        loss, scores = value(x, y)
+        return loss, sign * gradient(x, y), scores
+
+    return value, by_caller
 
 
-def _slope(loss: Tensor, x: Tensor) -> Tensor:
-    """∂ loss / ∂x; 0 where the loss does not depend on x as far as autograd knows: of votes, say."""
-    found = torch.autograd.grad(loss.sum(), x, allow_unused=True)[0] if loss.requires_grad else None
-    return torch.zeros_like(x) if found is None else found
-
-
-def _direction(slope: Tensor, norm: str, number: int, flat_spots: Tensor | None) -> Tensor:
-    """Where step `number` goes: along the gradient (its sign for ℓ∞), at random where that vanishes."""
+def _direction(slope: Tensor, norm: str, flat_spots: Tensor | None, number: int | None = None) -> Tensor:
+    """Where step `number` goes: along the gradient, its sign for ℓ∞, and at random where that vanishes (None: 0)."""
     slope = slope.nan_to_num(0.0, 0.0, 0.0)
-    flat = _norm(slope, "linf") == 0  # (B, 1, …)
+    flat = _norm(slope, "linf") == 0  # (B, 1, 1, 1)
     if flat_spots is not None:
         flat_spots += flat.flatten()
+    unit = torch.sign if norm == "linf" else _unit
+    if number is None:
+        return unit(slope)
     # A generator of its own: an image's step depends neither on its neighbours nor on the caller's noise. On the
     # device: a copy would wait for a GPU.
     generator = torch.Generator(slope.device).manual_seed(number)
     random = torch.randn(1, *slope.shape[1:], device=slope.device, generator=generator).to(slope.dtype)
-    if norm == "linf":
-        return torch.where(flat, random.sign(), slope.sign())
-    return torch.where(flat, _unit(random), _unit(slope))
+    return torch.where(flat, unit(random), unit(slope))
+
+
+# -- the door --------------------------------------------------------------------------------
 
 
 class _Scores:
@@ -180,17 +226,18 @@ class _Scores:
     """
 
     def __init__(self, log_probs: Callable[[Tensor], Tensor], y: Tensor, given: torch.dtype):
-        self.log_probs, self.y, self.broken = log_probs, y, torch.zeros((), dtype=torch.bool, device=y.device)
-        self.given, self.dtype = given, torch.float32
-        self.known = False
+        self.log_probs, self.y, self.given = log_probs, y, given
+        self.dtype: torch.dtype | None = None  # that it takes, once it is known
+        self.broken = torch.zeros((), dtype=torch.bool, device=y.device)
 
     def __call__(self, x: Tensor) -> Tensor:
-        scores = check_logits(self.log_probs(x.to(self.dtype, copy=True)) if self.known else self._first(x))
-        if not self.known:
+        if self.dtype is None:
+            scores = check_logits(self._first(x))
             if scores.dim() != 2 or len(scores) != len(x):
                 raise InputError(f"model: got scores of shape {tuple(scores.shape)}, expected ({len(x)}, K).")
             check_labels(self.y, scores.shape[1])
-            self.known = True
+        else:
+            scores = check_logits(self.log_probs(x.to(self.dtype, copy=True)))
         self.broken = self.broken | scores.isnan().any()  # looked at once, at the end: no waiting for a GPU
         return scores if scores.dtype == torch.float64 else scores.float()
 
@@ -225,26 +272,14 @@ def _at_the_door(attack: Callable) -> Callable:
             if not callable(options.get("objective", cross_entropy)):
                 got = options["objective"]
                 raise InputError(f"objective: got {got!r}, expected a function of scores (B, K) and labels (B,).")
-            with evaluating(log_probs) as f:
+            with evaluating(log_probs) as f, torch.no_grad():  # which `_to_climb` alone lifts
                 scores = _Scores(f, labels, given.dtype)
-                found = attack(scores, images, labels, *args, **options).detach()
+                found = attack(scores, images, labels, *args, **options)
             if bool(scores.broken):
                 raise WorkError("The network gave NaN for an attacked image: its loss cannot be followed.")
             return found if found.dtype == given.dtype else _rounded_towards(given, found)
 
     return checked
-
-
-_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-
-def _rounded_towards(x: Tensor, found: Tensor) -> Tensor:
-    """The images `found` in the precision of x, no pixel farther from x than it was, hence within ε still."""
-    rounded, bits = found.to(x.dtype), _BITS[x.element_size()]
-    too_far = (rounded.double() - x.double()).abs() > (found.double() - x.double()).abs()
-    towards = (x > rounded).to(bits) - (x < rounded).to(bits)
-    # Numbers of [0, 1] are in the order of their bits, neighbours one apart.
-    return torch.where(too_far, (rounded.view(bits) + towards).view(x.dtype), rounded)
 
 
 def _check(x: Tensor, epsilon: float | Tensor, steps: int, norm: str) -> None:
@@ -256,6 +291,20 @@ def _check(x: Tensor, epsilon: float | Tensor, steps: int, norm: str) -> None:
     for value in epsilon.tolist() if isinstance(epsilon, Tensor) else (epsilon,):
         check_at_least("epsilon", value, 0)
     check_count("steps", steps)
+
+
+def _perturbation(start, x: Tensor) -> Tensor:
+    """A caller's `start`, if it is a finite perturbation of x (B, C, H, W), in the type of x."""
+    if not isinstance(start, Tensor):
+        raise InputError(f"start: got {type(start).__name__}, expected a tensor {tuple(x.shape)}, a perturbation.")
+    if start.shape != x.shape:
+        raise InputError(f"start: got shape {tuple(start.shape)}, expected {tuple(x.shape)}, a perturbation.")
+    if not start.isfinite().all():
+        raise InputError("start: got NaN or an infinite number, expected a perturbation.")
+    return start.to(x)
+
+
+# -- the attacks -----------------------------------------------------------------------------
 
 
 @_at_the_door
@@ -276,7 +325,7 @@ def pgd(
     keep: str = "best",
     gradient: Callable[[Tensor, Tensor], Tensor] | None = None,
     flat_spots: Tensor | None = None,
-    generator: torch.Generator | list[torch.Generator] | None = None,
+    generator: Generators = None,
 ) -> Tensor:
     """Projected gradient ascent on the loss inside the ε-ball (Madry et al. 2018).
 
@@ -295,41 +344,31 @@ def pgd(
     check_choice("keep", keep, ("best", "last"))
     if keep == "last" and restarts > 1:
         raise InputError(f"keep: got 'last' with {restarts} restarts, expected 'best' to choose among them.")
-    if start is not None:
-        if random_start:
-            raise InputError("random_start: got True with a start, expected one of the two.")
-        if not isinstance(start, Tensor):
-            raise InputError(f"start: got {type(start).__name__}, expected a tensor {tuple(x.shape)}, a perturbation.")
-        if start.shape != x.shape:
-            raise InputError(f"start: got shape {tuple(start.shape)}, expected {tuple(x.shape)}, a perturbation.")
-        if not start.isfinite().all():
-            raise InputError("start: got NaN or an infinite number, expected a perturbation.")
-        start = start.detach().to(x)
+    if start is not None and random_start:
+        raise InputError("random_start: got True with a start, expected one of the two.")
+    given = torch.zeros_like(x) if start is None else _perturbation(start, x)
     step = 2.5 * _each(epsilon, x) / steps if step_size is None else step_size
-    sign = -1.0 if targeted else 1.0
-    wide = [-1, *[1] * (x.dim() - 1)]
-    best, best_loss = x.detach(), torch.full((len(x),), -torch.inf, device=x.device)
+    value, value_and_gradient = _to_climb(log_probs, objective, targeted, gradient)
+    best, best_loss = x, torch.full((len(x),), -torch.inf, device=x.device)
     for restart in range(restarts):
-        first = torch.zeros_like(x) if start is None else start
-        if random_start or restart > 0:
-            first = random_in_ball(x, epsilon, norm, generator)
-        iterate = project(x, first, epsilon, norm).detach()
-        for t in range(steps + 1):
-            if t < steps:
-                loss, slope = _loss_and_gradient(log_probs, iterate, y, objective, sign, gradient)
-            elif keep == "last":
-                best = iterate
-                break
-            else:  # the last iterate is only scored
-                with torch.no_grad():
-                    loss = sign * objective(log_probs(iterate), y)
-            better = loss > best_loss
-            best_loss = torch.where(better, loss, best_loss)
-            best = torch.where(better.view(wide), iterate, best)
-            if t < steps:
-                move = _direction(slope, norm, restart * steps + t, flat_spots)
-                iterate = project(x, iterate - x + step * move, epsilon, norm)
+        at_random = random_start or restart > 0
+        iterate = project(x, random_in_ball(x, epsilon, norm, generator) if at_random else given, epsilon, norm)
+        for t in range(steps):
+            loss, slope, _ = value_and_gradient(iterate, y)
+            best, best_loss = _better(iterate, loss, best, best_loss)
+            move = _direction(slope, norm, flat_spots, restart * steps + t)
+            iterate = project(x, iterate - x + step * move, epsilon, norm)
+        if keep == "last":
+            return _within(x, iterate, epsilon, norm)
+        loss, _ = value(iterate, y)  # the last iterate is only scored
+        best, best_loss = _better(iterate, loss, best, best_loss)
     return _within(x, best, epsilon, norm)
+
+
+def _better(iterate: Tensor, loss: Tensor, best: Tensor, best_loss: Tensor) -> tuple[Tensor, Tensor]:
+    """Of two batches of images (B, C, H, W) with their losses (B,), each image of the higher one."""
+    higher = loss > best_loss  # never where it is NaN
+    return torch.where(_wide(higher, best), iterate, best), torch.where(higher, loss, best_loss)
 
 
 @_at_the_door
@@ -351,12 +390,10 @@ def fgsm(
     the ball maximises the linearisation, and x is returned; `flat_spots` counts these too.
     """
     _check(x, epsilon, 1, norm)
-    _, slope = _loss_and_gradient(log_probs, x, y, objective, -1.0 if targeted else 1.0)
-    slope = slope.nan_to_num(0.0, 0.0, 0.0)
-    if flat_spots is not None:
-        flat_spots += _norm(slope, "linf").flatten() == 0
-    direction = slope.sign() if norm == "linf" else _unit(slope)
-    return _within(x, project(x, _each(epsilon, x) * direction, epsilon, norm), epsilon, norm)
+    _, value_and_gradient = _to_climb(log_probs, objective, targeted)
+    _, slope, _ = value_and_gradient(x, y)
+    step = _each(epsilon, x) * _direction(slope, norm, flat_spots)
+    return _within(x, project(x, step, epsilon, norm), epsilon, norm)
 
 
 @_at_the_door
@@ -386,34 +423,26 @@ def ddn(
     _check(x, epsilon, steps, "l2")
     check_at_least("initial_norm", initial_norm, 0)
     check_open_unit("gamma", gamma)
-    sign = -1.0 if targeted else 1.0
-    wide = [-1, *[1] * (x.dim() - 1)]
+    _, value_and_gradient = _to_climb(log_probs, objective, targeted)
     cap = epsilon.to(x).clamp_max(box) if isinstance(epsilon, Tensor) else min(epsilon, box)
     length = torch.full((len(x),), initial_norm, dtype=x.dtype, device=x.device).clamp_max(cap)  # (B,)
-    iterate, found = x.detach(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    best, best_norm = iterate, torch.full_like(length, torch.inf)
-    best_loss = torch.full_like(length, -torch.inf)
+    iterate = best = x
+    nearest, highest = torch.full_like(length, torch.inf), torch.full_like(length, -torch.inf)
     for t in range(steps + 1):  # the last pass only scores the last iterate
-        x_in = iterate.detach().requires_grad_()
-        with torch.enable_grad():
-            scores = log_probs(x_in)
-            loss = sign * objective(scores, y)
-            slope = _slope(loss, x_in)
-        loss = loss.detach()
+        loss, slope, scores = value_and_gradient(iterate, y)
         adversarial = (scores.argmax(1) == y) == targeted
         norm = _norm(iterate - x, "l2").flatten()
-
-        better = torch.where(adversarial, ~found | (norm < best_norm), ~found & (loss > best_loss))
-        best = torch.where(better.view(wide), iterate, best)
-        best_norm = torch.where(better, norm, best_norm)
-        best_loss = torch.where(better, loss, best_loss)
-        found |= adversarial
+        found = nearest < torch.inf  # before this iterate
+        better = torch.where(adversarial, norm < nearest, ~found & (loss > highest))
+        best = torch.where(_wide(better, x), iterate, best)
+        nearest = torch.where(better & adversarial, norm, nearest)
+        highest = torch.where(better, loss, highest)
         if t < steps:
             rate = 0.01 + 0.99 * (1 + torch.cos(torch.tensor(torch.pi * t / steps)).item()) / 2
-            delta = iterate - x + rate * _direction(slope, "l2", t, flat_spots)
+            delta = iterate - x + rate * _direction(slope, "l2", flat_spots, t)
             length = (length * torch.where(adversarial, 1 - gamma, 1 + gamma)).clamp_max(cap)
-            delta = delta * (length.view(wide) / _norm(delta, "l2").clamp_min(1e-30))
-            iterate = project(x, delta, cap, "l2").detach()
+            delta = delta * (_wide(length, x) / _norm(delta, "l2").clamp_min(1e-30))
+            iterate = project(x, delta, cap, "l2")
     return _within(x, best, epsilon, "l2")
 
 
@@ -440,8 +469,7 @@ def stein_gradients(
         if antithetic:
             minus = label_probability(-noise)
             weight, mean = (plus - minus) / 2, (plus + minus).mean(0) / 2
-        wide = weight.view(*weight.shape, *[1] * (x.dim() - 1))
-        of_g = (noise * wide).mean(0) / sigma**2  # (B, C, H, W)
-        return -of_g / mean.clamp_min(1e-30).view(-1, *[1] * (x.dim() - 1))
+        of_g = (noise * _wide(weight, x)).mean(0) / sigma**2  # (B, C, H, W)
+        return -of_g / _wide(mean.clamp_min(1e-30), x)
 
     return gradient

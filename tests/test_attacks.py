@@ -365,6 +365,38 @@ def test_a_given_gradient_is_the_only_one():
     assert torch.allclose(distances(x, found), torch.tensor(0.2).double()) and (found < x).all()
 
 
+@pytest.mark.parametrize(
+    "attack, passes",
+    [
+        (lambda *a, **k: pgd(*a, steps=3, **k), [True] * 3 + [False]),  # the last iterate is only scored
+        (lambda *a, **k: pgd(*a, steps=3, keep="last", **k), [True] * 3),
+        (lambda *a, **k: pgd(*a, steps=3, gradient=linear_gradient, **k), [False] * 4),
+        (fgsm, [True]),
+        (lambda *a, **k: ddn(*a, steps=3, **k), [True] * 4),
+    ],
+)
+def test_an_attack_differentiates_where_it_asks_for_a_gradient_and_nowhere_else(attack, passes):
+    seen = []
+
+    def scores(z):
+        seen.append(torch.is_grad_enabled())
+        return linear(z)
+
+    def objective(scores, y):
+        assert torch.is_grad_enabled() == scores.requires_grad == seen[-1]
+        return cross_entropy(scores, y)
+
+    attack(scores, uniform(6, 3, 2, 2), torch.tensor([0, 1, 2, 0, 1, 2]), 0.1, objective=objective)
+    assert seen == passes
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_the_gradient_of_the_caller_gives_what_autograd_gives(targeted):
+    x, y = uniform(6, 3, 2, 2), torch.tensor([0, 1, 2, 0, 1, 2])
+    own = pgd(linear, x, y, 0.3, steps=4, targeted=targeted)
+    assert torch.allclose(pgd(linear, x, y, 0.3, steps=4, targeted=targeted, gradient=linear_gradient), own, atol=1e-5)
+
+
 # -- flat spots --------------------------------------------------------------------------
 
 
