@@ -10,7 +10,7 @@ from numbers import Integral
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, Union, get_args, get_origin, get_type_hints
 
-from rslab.errors import InputError, check_at_least, check_choice, check_positive, check_seed
+from rslab.errors import InputError, check_at_least, check_positive, check_seed
 
 if TYPE_CHECKING:  # the command line shows its help without PyTorch
     from torch import Tensor
@@ -59,10 +59,15 @@ def check_types(options) -> None:
     """`InputError` for the first option of a dataclass whose value is not of its annotated type."""
     for name, hint in get_type_hints(type(options)).items():
         if not _fits(value := getattr(options, name), hint):
-            kind = next(part for part in get_args(hint) or (hint,) if part is not NoneType)
-            if get_origin(hint) is Literal:
-                check_choice(name, value, get_args(hint))
-            raise InputError(f"{name}: got {value!r}, expected {KINDS[kind]}.")
+            raise InputError(f"{name}: got {value!r}, expected {expected(hint)}.")
+
+
+def expected(hint) -> str:
+    """What an option of this type takes: "a number", "one of pgd, ddn, fgsm" …"""
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(get_args(hint))}"
+    kinds = [part for part in get_args(hint) or (hint,) if part is not NoneType]
+    return KINDS.get(kinds[0], "another value")
 
 
 def _fits(value, hint) -> bool:
@@ -297,8 +302,8 @@ class TrainConfig:
             raise InputError("unlabelled: got 'hidden' without labels, expected labels to say how many keep theirs.")
         if self.unlabelled is None and self.pool_weight != 1:
             raise InputError(f"pool_weight: got {self.pool_weight} without unlabelled, expected a pool to weigh.")
-        check_used(self, USED_BY)
         self.attack_of(self.epsilon)  # which checks its options
+        check_used(self, USED_BY)
 
     def attack_of(self, epsilon: float, objective: Objective = "cross-entropy") -> Attack:
         """The attack of the method, at the ε that the warm-up has reached."""

@@ -208,7 +208,7 @@ MISTAKES = [
     ("table .", "holds no certification log"),
     ("table RUN --radii 1,x", "radii: got '1,x'"),
     ("table RUN --format imaginary", "format: got 'imaginary'"),
-    ("reproduce imaginary", "plan: got"),
+    ("reproduce imaginary", "recipe: got"),
     ("reproduce demo --minutes nan", "minutes: got nan"),
     ("bench imaginary", "what: got 'imaginary'"),
     ("bench certify --precision half", "precision: got 'half'"),
@@ -217,7 +217,7 @@ MISTAKES = [
     ("attack RUN --batch 0", "batch: got 0"),
     ("train --precision half --out new", "precision: got 'half'"),
     ("data imaginary", "dataset: got 'imaginary'"),
-    ("imaginary", "No such command"),
+    ("imaginary", "Unknown command"),
     ("certify RUN --n many", "--n"),
 ]
 

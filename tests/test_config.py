@@ -140,17 +140,17 @@ def test_sigma_is_not_asked_for_where_no_noise_is_used():
 @pytest.mark.parametrize(
     "change, said",
     [
-        ({"sgima": 0.5}, "unknown key 'sgima'"),
-        ({"sigma": "0.5"}, "sigma = '0.5', expected float"),
-        ({"epochs": 1.5}, "epochs = 1.5, expected int"),
-        ({"epochs": True}, "epochs = True, expected int"),
-        ({"augment": 1}, "augment = 1, expected bool"),
-        ({"sigma": None}, "sigma = None, expected float"),
-        ({"method": 3}, "method = 3, expected str"),
+        ({"sgima": 0.5}, "got unknown key 'sgima'"),
+        ({"sigma": "0.5"}, "sigma: got '0.5', expected a number"),
+        ({"epochs": 1.5}, "epochs: got 1.5, expected a whole number"),
+        ({"epochs": True}, "epochs: got True, expected a whole number"),
+        ({"augment": 1}, "augment: got 1, expected True or False"),
+        ({"sigma": None}, "sigma: got None, expected a number"),
+        ({"method": 3}, "method: got 3, expected one of standard, gaussian"),
     ],
 )
 def test_foreign_values_are_refused_with_their_source(change, said):
-    with pytest.raises(InputError, match=f"^config.json: got {said}"):
+    with pytest.raises(InputError, match=f"^config.json: {said}"):
         TrainConfig.from_dict(TrainConfig().to_dict() | change, source="config.json")
 
 

@@ -26,7 +26,7 @@ from rslab.config import TrainConfig
 from rslab.errors import InputError, WorkError
 from rslab.evaluate.certify import certify_dataset
 from rslab.evaluate.settings import CertifySettings
-from rslab.experiments.plans import PLANS, carry_out, read_plan
+from rslab.experiments.recipes import RECIPES, carry_out, read_recipe
 from rslab.networks.models import build_model
 from rslab.report import tables
 from rslab.store import checkpoints, files, logs, run_folder
@@ -165,9 +165,9 @@ def test_a_history_is_read_or_refused(tmp_path_factory, content):
 
 
 @many
-@given(injured((PLANS / "digits.txt").read_bytes()))
+@given(injured((RECIPES / "digits.toml").read_bytes()))
 def test_a_plan_is_carried_out_as_written_or_refused(tmp_path_factory, content):
-    plan = sound_or_refused(read_plan, tmp_path_factory.getbasetemp() / "plan.txt", content)
+    plan = sound_or_refused(read_recipe, tmp_path_factory.getbasetemp() / "recipe.toml", content)
     if plan is not None:
         names = [run.name for run in plan]
         assert plan and len(set(names)) == len(names)
@@ -401,7 +401,7 @@ def test_the_functions_refuse_the_same_places(odd_places, trained, digits_test, 
     with pytest.raises(InputError, match="^out: got"):
         train(TrainConfig(epochs=1), place)
     with pytest.raises(InputError, match="^out: got"):
-        carry_out(read_plan(PLANS / "demo.txt"), place)
+        carry_out(read_recipe(RECIPES / "demo.toml"), place)
     with pytest.raises(WorkError, match="could not be written"):
         files.append_text(place, "a row\n")
     for read in (files.read_json, logs.read_log, files.load_tensors, checkpoints.import_checkpoint, files.Claim):

@@ -6,11 +6,13 @@ A file a command, loaded when it is called: `rslab --help` needs no PyTorch.
 
 import sys
 from errno import ENAMETOOLONG
+from typing import get_args
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CoercionError, CycloptsError, Parameter, UnusedCliTokensError, convert
 from cyclopts.help import DefaultFormatter, PanelSpec
 from rich.box import Box
 
+from rslab.config import expected
 from rslab.errors import InputError, WorkError
 from rslab.machine import distributed
 
@@ -34,6 +36,13 @@ def _shown(default) -> str | None:
     return None if default is None or default is False else str(default)
 
 
+def _strictly(kind, tokens):
+    """The value of an option, where a whole number is one: the parser alone would make 2 of 1.5."""
+    if int in (kind, *get_args(kind)) and not tokens[0].value.removeprefix("-").isdecimal():
+        raise ValueError
+    return convert(kind, tokens)
+
+
 app = App(
     name="rslab",
     help="Randomized Smoothing Lab: train, attack and certify smoothed classifiers. "
@@ -41,7 +50,8 @@ app = App(
     version_flags=[],
     help_format="plaintext",
     help_formatter=DefaultFormatter(panel_spec=PanelSpec(box=Box("    \n" * 8))),
-    default_parameter=Parameter(negative=(), show_default=_shown),
+    # of an option given twice the last counts, as everywhere: a script may end in the reader's own
+    default_parameter=Parameter(negative=(), allow_repeating=True, show_default=_shown, converter=_strictly),
     result_action="return_value",
 )
 for order, (name, line) in enumerate(COMMANDS.items()):
@@ -54,8 +64,10 @@ def main() -> None:
     try:
         with distributed.joined(words[0]):
             code = app(words, exit_on_error=False, print_error=False)
-    except (InputError, CycloptsError) as error:
-        code = _say(" ".join(str(error).split()), 2)
+    except InputError as error:
+        code = _say(error, 2)
+    except CycloptsError as error:
+        code = _say(_sentence(error), 2)
     except WorkError as error:
         code = _say(error, 1)
     except KeyboardInterrupt:
@@ -71,6 +83,17 @@ def main() -> None:
             raise  # a bug
         code = _say("memory: not enough for so much at a time; try a smaller --batch-size, --batch or --samples.", 1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _sentence(error: CycloptsError) -> str:
+    """What the parser complains of, in our words where it is a value."""
+    if isinstance(error, CoercionError) and error.argument and error.token:
+        name = error.argument.name.lstrip("-").replace("-", "_")
+        kind = expected(error.argument.hint)
+        return f"{name}: got {error.token.value!r}, expected {kind} for {error.argument.name}."
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        return f"got {error.unused_tokens[0]!r}, expected no more words."
+    return " ".join(str(error).split())
 
 
 def _say(message, code: int) -> int:

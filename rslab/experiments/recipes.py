@@ -63,32 +63,42 @@ def read_recipe(path: Path) -> list[RecipeRun]:
         raise InputError(f"{path.name}: got no TOML ({error}), expected a table a model.") from error
     defaults, runs = tables.pop("defaults", {}), []
     for name, options in tables.items():
-        where = f"{path.name}, line {_line(text, name)}"
-        if not RUN_NAME.fullmatch(name):
-            raise InputError(f"{where}: got run name {name!r}, expected one of letters, digits, . _ + and -.")
-        runs.append(_run(name, defaults, options, where))
+        try:
+            runs.append(_run(name, defaults, options))
+        except InputError as error:
+            raise InputError(f"{path.name}, line {_line(text, name, str(error))}: {error}") from error
     if not runs:
         raise InputError(f"recipe: got {path}, which names no run, expected a table a model.")
     return runs
 
 
-def _line(text: str, name: str) -> int:
-    """The line in which a table, or else a key of that name, begins."""
-    begins = re.compile(rf"""\s*\[?\s*["']?{re.escape(name)}\b""")
-    return next((number for number, line in enumerate(text.split("\n"), start=1) if begins.match(line)), 1)
-
-
-def _run(name: str, defaults, options, where: str) -> RecipeRun:
-    if not all(isinstance(table, dict) for table in (defaults, options, options and options.get("certify", {}))):
-        raise InputError(f"{where}: got {name} = {options!r}, expected a table of options: [{name}].")
+def _run(name: str, defaults, options) -> RecipeRun:
+    if not RUN_NAME.fullmatch(name):
+        raise InputError(f"got run name {name!r}, expected one of letters, digits, . _ + and -.")
+    for table in (options, defaults):
+        if not isinstance(table, dict) or not isinstance(table.get("certify", {}), dict):
+            raise InputError(f"{name}: got {table!r}, expected a table of options.")
     certify = {**defaults.get("certify", {}), **options.get("certify", {})}
     own = {key: value for key, value in options.items() if key != "certify"}
     training = {key: value for key, value in (defaults | options).items() if key != "certify"}
     # a default is for the runs that have a use for it; what a run itself says must do something
     unused = TrainConfig.without_use(training) - own.keys()
     used = {key: value for key, value in training.items() if key not in unused}
-    config = options_of(TrainConfig, used, source=where)
-    return RecipeRun(name, config, options_of(CertifySettings, {"sigma": config.sigma} | certify, source=where))
+    config = options_of(TrainConfig, used, source=name)
+    return RecipeRun(name, config, options_of(CertifySettings, {"sigma": config.sigma} | certify, source=name))
+
+
+def _line(text: str, name: str, refused: str) -> int:
+    """The line of the option that a sentence refuses, in its table or else in the defaults; or that of the table."""
+    table, found = "", dict[tuple[str, str], int]()
+    for number, line in enumerate(text.split("\n"), start=1):
+        if header := re.match(r"""\s*\[\s*["']?([^"'\]]+)""", line):
+            table = header[1].strip()
+        key = re.match(r"""\s*["']?([\w.-]+)["']?\s*=""", line)
+        found.setdefault((table, key[1].removeprefix("certify.") if key else ""), number)
+    option = re.match(r"(?:.*?: )?(?:got unknown key ')?(\w+)", refused)
+    places = [(table, option[1]) for table in (name, f"{name}.certify", "defaults") if option] + [(name, "")]
+    return next((found[place] for place in places if place in found), 1)
 
 
 @dataclass(frozen=True)

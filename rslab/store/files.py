@@ -22,7 +22,7 @@ except ImportError:  # Windows: two processes on one run are not noticed there
     fcntl = None  # type: ignore[assignment]
 
 
-TEXT_BYTES = 16 * 2**20  # nor is any other text of ours: settings, records of epochs, plans
+TEXT_BYTES = 16 * 2**20  # nor is any other text of ours: settings, records of epochs, recipes
 
 
 # -- whole files -------------------------------------------------------------------------
