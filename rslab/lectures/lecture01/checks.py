@@ -96,23 +96,18 @@ def _check_l2_step(function: Callable, eta: float, epsilon: float) -> None:
 
     unit = gradient / _length(gradient)
     delta = offset + eta * unit
-    batch = gradient / gradient.norm()
+    moved = x + offset + eta * unit * min(1, epsilon / eta)
+    batch = projected(eta * gradient / gradient.norm())
     faults = (
         (projected(eta * gradient), "The gradient was not normalised: its size says nothing about how far to go."),
         (projected(eta * gradient.sign()), "That is the ℓ∞ step. With ℓ2 go along ∇L / ‖∇L‖₂."),
         (projected(-eta * unit), "The step goes down: add η ∇L / ‖∇L‖₂."),
-        (
-            projected(eta * batch),
-            "One norm was taken for the whole batch: each image has a gradient of its own length.",
-        ),
+        (batch, "One norm was taken for the whole batch: each image has a gradient of its own length."),
         (x + delta, "The projection is missing: the second half of the step brings δ back into the ball."),
         (x + epsilon * delta / _length(delta), "A δ inside the ball was blown up to its edge. Shrink, never stretch."),
         (x + delta.clamp(-epsilon, epsilon), "Each pixel was clamped: that is the projection onto the ℓ∞ ball."),
         (projected(eta * unit, torch.zeros_like(offset)), "The step starts at x: it must start at the iterate."),
-        (
-            x + offset + eta * unit * min(1, epsilon / eta),
-            "The ball was laid around the iterate, as the blog's formula reads: then T steps go T times as far.",
-        ),
+        (moved, "The ball was laid around the iterate, as the blog's formula reads: then T steps go T times as far."),
         (delta * (epsilon / _length(delta)).clamp(max=1), "This is δ. Return the next iterate, x + δ."),
         (projected(unit), "η is missing: the step has length 1."),
     )

@@ -30,18 +30,13 @@ def _check_radius(radius: float, loss: float, sigma: float) -> None:
     case = f"loss = {loss}, σ = {sigma}: came {radius:.4f}, expected {right:.4f}."
     if math.isnan(radius) or radius < 0 or math.isinf(radius):
         raise Wrong(f"A radius is at least 0: where p_A may be ½ or less, nothing is promised. ({case})")
+    soft, weaker = radius_of(math.exp(-loss)), radius_of(2 * math.exp(-loss) - 1)
     faults = (
-        (
-            radius_of(math.exp(-loss)),
-            "e^(−loss) bounds G_y, the mean probability; the certificate counts votes. Use 1 − loss/ln 2.",
-        ),
+        (soft, "e^(−loss) bounds G_y, the mean probability; the certificate counts votes. Use 1 − loss/ln 2."),
         (radius_of(1 - loss), "Missing ln 2: a wrong copy has F_y ≤ ½, so it costs at least ln 2, and not 1."),
         (right / sigma, "σ is missing: R = σΦ⁻¹(p_A)."),
         (max(p, 0.0), "This is the bound on p_A: turn it into a radius."),
-        (
-            radius_of(2 * math.exp(-loss) - 1),
-            "True but weaker: 2·e^(−loss) − 1 goes through G_y. A wrong copy costs at least ln 2 directly.",
-        ),
+        (weaker, "True but weaker: 2·e^(−loss) − 1 goes through G_y. A wrong copy costs at least ln 2 directly."),
     )
     compare(radius, right, faults, f"Expected σΦ⁻¹(1 − loss/ln 2), or 0 where that is negative. ({case})", case)
 
@@ -63,16 +58,13 @@ def _check_bias(bias: float, m: int, q: float, high: float, low: float) -> None:
     mean = float(-np.log(shares) @ weights)
     right = mean - truth
     case = f"m = {m}, q = {q}, F = {high} or {low}: came {bias:.5f}, expected {right:.5f}."
-    g, variance = math.exp(-truth), q * (1 - q) * (high - low) ** 2
+    second = q * (1 - q) * (high - low) ** 2 / (2 * m * math.exp(-truth) ** 2)  # Var / (2mG²)
     faults = (
         (-right, "The sign is turned: bias is the mean of the estimate minus the truth, and −log is convex."),
         (mean, "This is the mean of the estimate: subtract the truth, −log G."),
         (truth, "This is the truth, −log G: the bias is the mean of the estimate minus it."),
         (-(q * math.log(high) + (1 - q) * math.log(low)) - truth, "This is the bias at m = 1, for every m."),
-        (
-            variance / (2 * m * g**2),
-            "The second-order approximation; here the exact sum over the m + 1 counts is asked.",
-        ),
+        (second, "The second-order approximation; here the exact sum over the m + 1 counts is asked."),
         (0.0, "Zero: the mean probability is unbiased, its logarithm is not. Average −log over the counts."),
         (-np.log(shares).mean() - truth, "All counts weighted alike: their probabilities are binomial."),
         (-np.log(shares) @ binom.pmf(count, m, 1 - q) - truth, "q is the chance of *high*: counts swapped."),
@@ -136,15 +128,12 @@ def _check_mean(given, images: Tensor, y: Tensor, m: int) -> None:
         """(B,): the mean over an image's copies of their scores at its label."""
         return torch.zeros(2).index_add(0, which, scores.gather(1, labels[which][:, None])[:, 0]) / m
 
-    right = -mean(log_probs)
+    right, swapped = -mean(log_probs), -mean(log_probs.exp()).log()
     if not isinstance(given, Tensor) or given.shape != right.shape:
         shape = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
         raise Wrong(f"Came {shape}, expected one loss an image, (B,) = {tuple(right.shape)}.")
     faults = (
-        (
-            -mean(log_probs.exp()).log(),
-            "This is −log of the mean, the loss of G (attempt 2): here the mean of the logs is asked.",
-        ),
+        (swapped, "This is −log of the mean, the loss of G (attempt 2): here the mean of the logs is asked."),
         (right * m, "A sum over the copies: take their mean."),
         (-right, "The sign is turned: the loss is −log F_y."),
         (-mean(logits), "No log_softmax."),

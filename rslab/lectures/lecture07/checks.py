@@ -30,25 +30,17 @@ def certified_accuracy(function: Callable) -> None:
     for r in (0.5, 0.25, 0.0):
         value = answer(function, LABEL.copy(), PREDICT.copy(), RADIUS.copy(), r)
         far = RADIUS >= r
-        share = np.mean(ok & far)
+        share, wrong_too = np.mean(ok & far), 100 * np.mean(certified & far)
+        of_voted = 100 * np.sum(ok & far) / certified.sum()
         faults = (
             (share, "This is a share: the table is in %."),
-            (
-                100 * np.mean(certified & far),
-                "A wrong prediction is counted: it may be certified, but it must be correct too.",
-            ),
+            (wrong_too, "A wrong prediction is counted: it may be certified, but it must be correct too."),
             (
                 100 * np.mean(far[ok]),
                 "Divided by the correct images only: wrong ones and abstentions count as 0, in the denominator too.",
             ),
-            (
-                100 * np.sum(ok & far) / certified.sum(),
-                "Divided by the images that got a class: an abstention is an image, too.",
-            ),
-            (
-                100 * np.mean(ok & (RADIUS > r)),
-                "A radius of exactly r is left out: the tables count radius ≥ r.",
-            ),
+            (of_voted, "Divided by the images that got a class: an abstention is an image, too."),
+            (100 * np.mean(ok & (RADIUS > r)), "A radius of exactly r is left out: the tables count radius ≥ r."),
             (100 * np.mean(ok), "This is the accuracy, whatever the radius."),
         )
         _compare_number(value, 100 * share, faults, f"ten images, r = {r}")
@@ -60,28 +52,22 @@ def certified_accuracy(function: Callable) -> None:
 
 def envelope(function: Callable) -> None:
     """Check `function(accuracies)`: `(models, radii)` → `(radii,)`, the best model at each radius."""
-    accuracies = np.array([[80.0, 60, 20, 0], [70, 62, 40, 5], [60, 50, 39, 18], [75, 40, 39, 17]])
-    value = np.asarray(answer(function, accuracies.copy()), float)
+    table = np.array([[80.0, 60, 20, 0], [70, 62, 40, 5], [60, 50, 39, 18], [75, 40, 39, 17]])
+    value = np.asarray(answer(function, table.copy()), float)
     if value.shape != (4,):
         raise Wrong(f"Expected one number a radius, shape (4,), came shape {value.shape}.")
-    three = np.asarray(answer(function, accuracies[:3].copy()), float)
+    three = np.asarray(answer(function, table[:3].copy()), float)
     if value.shape != (4,) or three.shape != (4,):
         raise Wrong("The maximum was taken over the radii: take it over the models, one number a radius.")
-    right = accuracies.max(0)
+    right, best = table.max(0), table[table.sum(1).argmax()]
     faults = (
-        (accuracies.max(1), "The maximum was taken over the radii: take it over the models (axis 0)."),
-        (
-            accuracies[accuracies.sum(1).argmax()],
-            "This is one model, the one with the largest sum: an envelope may change the model at every radius.",
-        ),
-        (
-            accuracies[0],
-            "This is one model, the best at radius 0: an envelope may change the model at every radius.",
-        ),
-        (accuracies[2], "This is one model, the best at the last radius: the model may change at every radius."),
-        (accuracies.mean(0), "This is the mean over models: an envelope is the best of them."),
-        (accuracies.argmax(0), "These are the numbers of the models, not their accuracies: max, not argmax."),
-        (accuracies.min(0), "This is the lower envelope: max, not min."),
+        (table.max(1), "The maximum was taken over the radii: take it over the models (axis 0)."),
+        (best, "This is one model, the one with the largest sum: an envelope may change the model at every radius."),
+        (table[0], "This is one model, the best at radius 0: an envelope may change the model at every radius."),
+        (table[2], "This is one model, the best at the last radius: the model may change at every radius."),
+        (table.mean(0), "This is the mean over models: an envelope is the best of them."),
+        (table.argmax(0), "These are the numbers of the models, not their accuracies: max, not argmax."),
+        (table.min(0), "This is the lower envelope: max, not min."),
     )
     otherwise = f"Expected {right.tolist()}, came {value.tolist()}."
     compare(value, right, faults, otherwise, same=within(1e-5, 1e-8))
@@ -95,21 +81,13 @@ def acr(function: Callable) -> None:
     """Check `function(label, predict, radius)` → average certified radius over all images."""
     ok, certified = PREDICT == LABEL, PREDICT >= 0
     value = answer(function, LABEL.copy(), PREDICT.copy(), RADIUS.copy())
+    total, correct, voted = RADIUS[ok].sum(), RADIUS[ok].mean(), RADIUS[certified].mean()
     faults = (
         (RADIUS.mean(), "The radius of a wrong prediction is counted: it certifies a mistake, and counts as 0."),
-        (
-            RADIUS[ok].mean(),
-            "Mean over the correct images only: abstentions and mistakes count as 0, in the denominator too.",
-        ),
-        (
-            RADIUS[certified].mean(),
-            "Mean over the images that got a class: a mistake and an abstention both count as 0.",
-        ),
-        (
-            RADIUS[ok].sum() / certified.sum(),
-            "Divided by the images that got a class: abstentions belong into the denominator.",
-        ),
-        (RADIUS[ok].sum(), "This is the sum: divide by the number of all images."),
+        (correct, "Mean over the correct images only: abstentions and mistakes count as 0, in the denominator too."),
+        (voted, "Mean over the images that got a class: a mistake and an abstention both count as 0."),
+        (total / certified.sum(), "Divided by the images that got a class: abstentions belong into the denominator."),
+        (total, "This is the sum: divide by the number of all images."),
         (np.median(RADIUS * ok), "This is a median: ACR is a mean."),
     )
     _compare_number(value, float(np.mean(RADIUS * ok)), faults, "ten images")
@@ -142,20 +120,14 @@ def _check_interval(low: float, high: float, count: int, n: int) -> None:
     case = f"{count} of {n}"
     if low != low or high != high:
         raise Wrong(f"NaN for {case}: beta.ppf has no answer there. The end is 0 for count = 0, 100 for count = n.")
-    right = _bounds(count, n, 0.025)
+    right, narrow = _bounds(count, n, 0.025), _bounds(count, n, 0.05)
     share = count / n
-    wide = norm.ppf(0.975) * (share * (1 - share) / n) ** 0.5
+    normal = 100 * (share + norm.ppf([0.025, 0.975]) * (share * (1 - share) / n) ** 0.5)
     shifted = 100 * beta.ppf([0.025, 0.975], count, n - count) if 0 < count < n else right
     faults = (
         (right / 100, "These are shares: the table is in %."),
-        (
-            _bounds(count, n, 0.05),
-            "Each tail has 5 % here, together 10 %: a 95 % interval leaves 2.5 % on either side.",
-        ),
-        (
-            100 * np.array([share - wide, share + wide]),
-            "This is the normal approximation: it collapses at 0 and n. Use the Beta quantiles of notebook 02.",
-        ),
+        (narrow, "Each tail has 5 % here, together 10 %: a 95 % interval leaves 2.5 % on either side."),
+        (normal, "This is the normal approximation: it collapses at 0 and n. Use the Beta quantiles of notebook 02."),
         (shifted, "A + 1 is missing in the Beta: low (count, n − count + 1), high (count + 1, n − count)."),
         (right[::-1], "The two ends are exchanged."),
     )

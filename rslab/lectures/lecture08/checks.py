@@ -12,9 +12,9 @@ from rslab.lectures.answers import Wrong, answer, compare, passed
 # -- exercise 1: looks that may be believed ------------------------------------------------------
 
 
-def _first(counts, looks, threshold: float, level) -> int:
-    for k, (count, n) in enumerate(zip(counts, looks, strict=True)):
-        if count and beta.ppf(level(k), count, n - count + 1) > threshold:
+def _first(counts, looks, threshold: float, alphas: np.ndarray) -> int:
+    for k, (count, n, alpha) in enumerate(zip(counts, looks, alphas, strict=True)):
+        if count and beta.ppf(alpha, count, n - count + 1) > threshold:
             return k
     return -1
 
@@ -36,29 +36,19 @@ def early_stop(function: Callable) -> None:
         given = answer(function, list(counts), list(looks), threshold, alpha)
         if isinstance(given, bool | np.bool_) or not isinstance(given, int | np.integer):
             raise Wrong(f"Return the number of a look, 0 … {len(looks) - 1}, or −1; came {given!r}.")
-        right = _first(counts, looks, threshold, lambda k, a=alpha: a / len(looks))
-        new = np.diff(counts, prepend=0), np.diff(looks, prepend=0)
+        whole = np.full(5, alpha)  # α at each of the five looks
+        right = _first(counts, looks, threshold, whole / 5)
+        peeking = _first(counts, looks, threshold, whole)
+        harmonic = _first(counts, looks, threshold, whole / (1 + np.arange(5)))
+        afresh = _first(np.diff(counts, prepend=0), np.diff(looks, prepend=0), threshold, whole / 5)
+        share = next((k for k in range(5) if counts[k] / looks[k] > threshold), -1)
+        last = 4 if _first(counts[4:], looks[4:], threshold, whole[4:]) == 0 else -1
         faults = (
-            (
-                _first(counts, looks, threshold, lambda k, a=alpha: a),
-                "This spends α at every look: K looks, K chances to be wrong. Give each look α / K.",
-            ),
-            (
-                _first(counts, looks, threshold, lambda k, a=alpha: a / (k + 1)),
-                "α was divided by the number of the look: 1 + ½ + ⅓ … of α is more than α. Divide by K.",
-            ),
-            (
-                _first(*new, threshold, lambda k, a=alpha: a / len(looks)),
-                "Only the new votes of a look were used: `counts` and `looks` are cumulative already.",
-            ),
-            (
-                next((k for k in range(5) if counts[k] / looks[k] > threshold), -1),
-                "The share of votes was compared with the threshold: it needs the lower bound.",
-            ),
-            (
-                4 if _first(counts[4:], looks[4:], threshold, lambda k, a=alpha: a) == 0 else -1,
-                "The last look alone was used: stop at the first that certifies.",
-            ),
+            (peeking, "This spends α at every look: K looks, K chances to be wrong. Give each look α / K."),
+            (harmonic, "α was divided by the number of the look: 1 + ½ + ⅓ … of α is more than α. Divide by K."),
+            (afresh, "Only the new votes of a look were used: `counts` and `looks` are cumulative already."),
+            (share, "The share of votes was compared with the threshold: it needs the lower bound."),
+            (last, "The last look alone was used: stop at the first that certifies."),
         )
         case = f"counts {counts}, threshold {threshold}, α = {alpha}: came {given}, expected {right}."
         compare(given, right, faults, case, case, same=operator.eq)
@@ -82,16 +72,14 @@ def ordered(function: Callable) -> None:
         number = flags.index(False) if False in flags else len(flags)
         right = radii[number - 1] if number else 0.0
         marked = [r for r, flag in zip(radii, flags, strict=True) if flag]
+        place = radii[len(marked) - 1] if marked else 0.0
         faults = (
             (
                 max(marked, default=0.0),
                 "This is the largest radius that passed. With each test at the full α it holds only if all smaller "
                 "ones passed too: stop at the first that did not.",
             ),
-            (
-                radii[len(marked) - 1] if marked else 0.0,
-                "This is how many passed, used as a place: stop at the first that did not.",
-            ),
+            (place, "This is how many passed, used as a place: stop at the first that did not."),
             (radii[min(number, len(radii) - 1)], "This is the first radius that did *not* pass: one step too far."),
             (min(marked, default=0.0), "This is the first radius that passed: go on while they pass."),
             (number, "This is a number of radii, not a radius."),
@@ -113,7 +101,7 @@ def needed_probability(function: Callable) -> None:
         faults = (
             (norm.cdf(epsilon / sigma), "d was left out: the corner of the ℓ∞ ball is √d times as far as its face."),
             (
-                norm.cdf(epsilon / math.sqrt(d) / sigma),
+                norm.cdf(radius / d / sigma),
                 "Divided by √d: an ℓ2 ball that *contains* the ℓ∞ ball must reach its corners.",
             ),
             (norm.cdf(epsilon * d / sigma), "d in place of √d: the corner (ε, …, ε) has ℓ2 length ε√d."),
