@@ -1,4 +1,4 @@
-"""The explorers without a kernel: a slider changes the picture, and the numbers obey the theory."""
+"""The explorers without a kernel: a slider changes the picture, and all of it fits its space."""
 
 import base64
 

@@ -9,20 +9,21 @@ from rslab.lectures.lecture01 import checks
 # -- exercise 1 ---------------------------------------------------------------------------------
 
 
-def slope(f, x, y, loss=cross_entropy):
+def slope(f, x, y):
     x = x.clone().requires_grad_()
-    return torch.autograd.grad(loss(f(x), y).sum(), x)[0]
+    return torch.autograd.grad(cross_entropy(f(x), y).sum(), x)[0]
 
 
 def one_step(f, x, y, epsilon):
-    x = x.clone().requires_grad_()
-    loss = cross_entropy(f(x), y)
-    (gradient,) = torch.autograd.grad(loss.sum(), x)
-    return (x + epsilon * gradient.sign()).clamp(0, 1).detach()
+    return (x + epsilon * slope(f, x, y).sign()).clamp(0, 1)
+
+
+def length(v):
+    return v.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)  # (B, 1, 1, 1)
 
 
 def unit(v):
-    return v / v.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
+    return v / length(v)
 
 
 FGSM = {
@@ -44,10 +45,7 @@ FGSM = {
 
 
 def l2_step(x, iterate, gradient, eta, epsilon):
-    def length(v):
-        return v.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)  # (B, 1, 1, 1)
-
-    delta = iterate + eta * gradient / length(gradient) - x
+    delta = iterate + eta * unit(gradient) - x
     return x + delta * (epsilon / length(delta)).clamp(max=1)
 
 

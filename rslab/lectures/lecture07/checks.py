@@ -57,7 +57,7 @@ def envelope(function: Callable) -> None:
     if value.shape != (4,):
         raise Wrong(f"Expected one number a radius, shape (4,), came shape {value.shape}.")
     three = np.asarray(answer(function, table[:3].copy()), float)
-    if value.shape != (4,) or three.shape != (4,):
+    if three.shape != (4,):
         raise Wrong("The maximum was taken over the radii: take it over the models, one number a radius.")
     right, best = table.max(0), table[table.sum(1).argmax()]
     faults = (
