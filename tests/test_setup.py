@@ -36,25 +36,6 @@ def test_installed_package_needs_what_pyproject_lists(project):
     assert names(declared) == names(project["dependencies"])
 
 
-def test_the_readme_maps_every_module_and_imports_go_up_only():
-    readme = (ROOT / "README.md").read_text()
-    rows = re.findall(r"^\| ((?:`[\w./]+`(?:, )?)+) \|", readme[: readme.index("## Questions")], re.MULTILINE)
-    place = {
-        name.removesuffix(".py").rstrip("/"): i for i, row in enumerate(rows) for name in row.strip("`").split("`, `")
-    }
-    parts = {path.stem for path in (ROOT / "rslab").glob("*.py")} - {"__init__", "__main__"}
-    parts |= {path.parent.name for path in (ROOT / "rslab").glob("*/*.py")}
-    assert parts <= set(place)
-    for name in parts:
-        files = [ROOT / "rslab" / f"{name}.py"] if (ROOT / "rslab" / f"{name}.py").exists() else []
-        for file in files or (ROOT / "rslab" / name).glob("*.py"):
-            text = file.read_text()
-            used = set(re.findall(r"^ *from rslab\.(\w+)", text, re.MULTILINE))
-            for names_imported in re.findall(r"^ *from rslab import ([\w, ]+)", text, re.MULTILINE):
-                used |= set(names_imported.split(", ")) & parts
-            assert all(place[other] <= place[name] for other in used), (file, used)
-
-
 def test_every_import_of_the_package_is_a_declared_dependency(project):
     import ast
     import sys
@@ -69,7 +50,7 @@ def test_every_import_of_the_package_is_a_declared_dependency(project):
     modules = {"sklearn": "scikit-learn", "PIL": "pillow"}
     foreign = {modules.get(m, m) for m in imported - set(sys.stdlib_module_names) - {"rslab"}}
     assert foreign <= names(project["dependencies"])
-    assert foreign >= {"torch", "numpy", "scipy", "pandas", "typer"}
+    assert foreign >= {"torch", "numpy", "scipy", "pandas", "cyclopts"}
 
 
 def test_readme_gives_a_reason_for_every_dependency(project):
