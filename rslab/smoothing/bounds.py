@@ -49,9 +49,10 @@ def _plain(value):
 def lower_confidence_bound(count, n: int, alpha: float):
     """Clopper–Pearson: p̲ with P(p̲ ≤ p) ≥ 1 − α when count ~ Binomial(n, p).
 
-    LOWERCONFBOUND of Cohen et al. 2019, Algorithm CERTIFY. p̲ is the p at which
-    seeing `count` or more would have probability α: the α-quantile of
+    p̲ is the p at which seeing `count` or more would have probability α: the α-quantile of
     Beta(count, n − count + 1). For count = 0 it is 0, for count = n it is α^(1/n).
+
+    Source: slides, LOWERCONFBOUND; Cohen et al. 2019, LOWERCONFBOUND.
 
     >>> round(lower_confidence_bound(990, 1000, 0.001), 6)
     0.976036
@@ -86,6 +87,8 @@ def two_class_bounds(count_a: int, count_b: int, n: int, alpha: float) -> tuple[
     the bound grows with the count: the true runner-up has at most that many
     votes, so its own upper bound, valid for a class fixed beforehand, is no
     larger. Where p̲_A holds, p_B ≤ 1 − p_A ≤ 1 − p̲_A, hence the minimum.
+
+    Source: blog, confidence intervals.
     """
     if count_a + count_b > n:
         raise InputError(f"count_a + count_b: got {count_a} + {count_b}, expected at most n = {n}.")
@@ -97,8 +100,10 @@ def two_class_bounds(count_a: int, count_b: int, n: int, alpha: float) -> tuple[
 def certified_radius(p_a_lower, sigma: float):
     """R = σ Φ⁻¹(p̲_A), and 0 where p̲_A ≤ ½ (nothing is certified there).
 
-    Cohen et al. 2019, Algorithm CERTIFY: with p_A ≥ p̲_A, no class can overtake
-    A at a distance *below* R (at exactly R a half-space classifier ties).
+    With p_A ≥ p̲_A, no class can overtake A at a distance *below* R (at exactly R a
+    half-space classifier ties).
+
+    Source: slides, guarantee; Cohen et al. 2019, CERTIFY.
 
     >>> round(certified_radius(0.9, sigma=1.0), 4)
     1.2816
@@ -111,8 +116,11 @@ def certified_radius(p_a_lower, sigma: float):
 def certified_radius_two_sided(p_a_lower, p_b_upper, sigma: float):
     """R = σ/2 (Φ⁻¹(p̲_A) − Φ⁻¹(p̄_B)), and 0 where p̲_A ≤ p̄_B.
 
-    Theorem 1.1 of lecture 14 with bounds in place of the unknown probabilities.
-    With p̄_B = 1 − p̲_A it is `certified_radius`.
+    The theorem's radius with bounds in place of the unknown probabilities, and that of Lemma 2.2
+    with m = Φ⁻¹ and L = 1/σ. With p̄_B = 1 − p̲_A it is `certified_radius`.
+
+    Source: lecture 14, Theorem 1.1, (3), Lemma 2.2; blog, radius; slides, guarantee from two classes;
+    Cohen et al. 2019, Theorem 1.
 
     >>> round(certified_radius_two_sided(0.5, 0.1, sigma=1.0), 5)
     0.64078
@@ -128,11 +136,13 @@ def certified_radius_two_sided(p_a_lower, p_b_upper, sigma: float):
 
 
 def lipschitz_radius(p_a_lower, p_b_upper, sigma: float, *, sharp: bool = True):
-    """The warm-up radius (p̲_A − p̄_B) / 2L of lecture 14, Lemma 2.1.
+    """The warm-up radius (p̲_A − p̄_B) / 2L.
 
     G_y is L-Lipschitz with L = 1/(σ√(2π)) (`sharp`), so R = σ√(π/2)·Δp. The
     lecture's Lemma 2.4 proves twice that L, hence half the radius (`sharp=False`);
     its Corollary 2.5 then inverts σ by mistake. Never above the Φ⁻¹ radius.
+
+    Source: lecture 14, Lemma 2.1, Lemma 2.4, Corollary 2.5.
 
     >>> round(lipschitz_radius(0.9, 0.1, sigma=1.0), 4)
     1.0027
@@ -150,6 +160,8 @@ def max_certified_radius(n: int, alpha: float, sigma: float) -> float:
 
     0 when n ≤ log2(1/α), because then even unanimity leaves p̲_A ≤ ½.
 
+    Source: lecture 14, p_a = 1.
+
     >>> round(max_certified_radius(100_000, 0.001, sigma=1.0), 3)
     3.811
     """
@@ -163,7 +175,9 @@ def max_certified_radius(n: int, alpha: float, sigma: float) -> float:
 def top_class_p_value(count_a: int, count_b: int) -> float:
     """Two-sided p-value of "A and B are equally likely", given their votes.
 
-    PREDICT (Cohen et al. 2019) answers when it is ≤ α and abstains otherwise.
+    PREDICT answers when it is ≤ α and abstains otherwise.
+
+    Source: slides, abstention; Cohen et al. 2019, PREDICT.
 
     >>> top_class_p_value(51, 49) > 0.9
     True
@@ -180,8 +194,10 @@ def soft_lower_bound(mean, n: int, alpha: float, *, variance=None):
 
     For soft votes F(x + δ)_A Clopper–Pearson does not apply. Without `variance`:
     Hoeffding, mean − √(ln(1/α) / 2n). With the sample variance (divided by
-    n − 1): empirical Bernstein of Maurer and Pontil 2009, Theorem 4,
-    mean − √(2 V ln(2/α) / n) − 7 ln(2/α) / (3 (n − 1)), tighter for small V.
+    n − 1): empirical Bernstein, mean − √(2 V ln(2/α) / n) − 7 ln(2/α) / (3 (n − 1)),
+    tighter for small V.
+
+    Source: lecture 14, section 1.1; Maurer and Pontil 2009, Theorem 4.
     """
     _check_votes(n)
     check_at_least("n", n, 1 if variance is None else 2)
@@ -210,7 +226,10 @@ def clopper_pearson(votes: Votes, top: int, n: int, alpha: float) -> tuple[float
 
 
 def two_class(votes: Votes, top: int, n: int, alpha: float) -> tuple[float, float]:
-    """p̲_A from k_A and p̄_B from k_B = max_{c ≠ A} k_c, with α/2 for each: `two_class_bounds`."""
+    """p̲_A from k_A and p̄_B from k_B = max_{c ≠ A} k_c, with α/2 for each: `two_class_bounds`.
+
+    Source: lecture 14, (2).
+    """
     return two_class_bounds(votes[0, top], np.delete(votes[0], top).max(), n, alpha)
 
 
