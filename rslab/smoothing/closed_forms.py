@@ -26,7 +26,10 @@ def _two_logits(score: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Halfspace:
-    """Class 1 where ⟨w, x⟩ + b > 0. Its smoothing is the same half-space, for every σ."""
+    """Class 1 where ⟨w, x⟩ + b > 0. Its smoothing is the same half-space, for every σ.
+
+    Source: lecture 14, half-space ℓ; slides, worst-case classifier.
+    """
 
     normal: Tensor  # (d,)
     bias: float
@@ -39,7 +42,7 @@ class Halfspace:
         return (x.flatten(1) @ self.normal.to(x) + self.bias) / self.normal.norm().to(x)
 
     def probability(self, x: Tensor, sigma: float) -> Tensor:
-        """P(class 1 at x + δ) = Φ(distance / σ)."""
+        """P(class 1 at x + δ) = Φ(distance / σ). Source: slides, worst-case probability."""
         return torch.special.ndtr(self.distance(x) / sigma)
 
 
@@ -115,7 +118,7 @@ class StepClassifier:
         return float(sum(d * (b - a) for d, a, b in zip(density, values, values[1:], strict=False)))
 
     def probability(self, x: float, sigma: float) -> float:
-        """G_y(x) = E F_y(x + δ)."""
+        """G_y(x) = E F_y(x + δ). Source: lecture 14, (1); blog, soft classifier G."""
         return self._expectation(self.values, x, sigma)
 
     def vote(self, x: float, sigma: float) -> float:
@@ -171,13 +174,15 @@ def stein_gradient(
     antithetic: bool = False,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """∇H(x) for H = h ∗ N(0, σ²I) from values of h alone (lecture 14, Lemma 2.3).
+    """∇H(x) for H = h ∗ N(0, σ²I) from values of h alone.
 
     ∇H(x) = E[δ h(x + δ)] / σ², δ ~ N(0, σ²I), for bounded measurable h: no
     derivative of h is needed, a step function will do. `h` maps `(N, d)` to
     `(N,)`, `x` is `(d,)`, the result `(d,)`. `antithetic` uses δ and −δ in pairs
     (`samples` pairs), which removes the variance of the constant part of h. The
     variance grows with d either way.
+
+    Source: lecture 14, Lemma 2.3.
     """
     check_positive("sigma", sigma)
     check_at_least("samples", samples, 1)
@@ -192,6 +197,8 @@ def gaussian_expectation(h: Callable[[Tensor], Tensor], x: float, sigma: float, 
     """E h(x + δ), δ ~ N(0, σ²), in one dimension by the trapezium rule on ±10σ.
 
     Steps of h cost an error of at most one cell's mass (below 4·10⁻⁴ at 20,001 points).
+
+    Source: lecture 14, (1).
     """
     check_positive("sigma", sigma)
     z = torch.linspace(-10, 10, points, dtype=torch.float64)
