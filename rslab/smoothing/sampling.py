@@ -60,6 +60,8 @@ def noisy_copies(sampler: str, x: Tensor, sigma: float) -> Draw:
     """What draws noisy copies of the image `x` (C, H, W) in [0, 1], float32 on its device.
 
     sampler: "float", or "grid" for an image of whole steps 1/4080. σ in [0, 1] pixel units.
+
+    Source: slides, random perturbations; Voráček and Hein 2023, noise on a grid.
     """
     check_choice("sampler", sampler, SAMPLERS)
     check_positive("sigma", sigma)
@@ -113,7 +115,10 @@ def on_grid(x: Tensor, adversarial: Tensor) -> Tensor:
 
 
 class AliasTable:
-    """Draws round(δ·4080), δ ~ N(0, σ²): each column holds 2^`bits` chances, for its own number and for one other."""
+    """Draws round(δ·4080), δ ~ N(0, σ²): each column holds 2^`bits` chances, for its own number and for one other.
+
+    Source: Walker 1977, alias method.
+    """
 
     def __init__(self, sigma: float):
         weights = rounded_gaussian(sigma)
