@@ -76,7 +76,10 @@ def looks(n: int, between: int = BETWEEN) -> tuple[int, ...]:
 
 
 def spending(taken: tuple[int, ...], alpha: float) -> np.ndarray:
-    """How much of α may be spent by each of the looks `taken`: (K,), increasing, the last one α."""
+    """How much of α may be spent by each of the looks `taken`: (K,), increasing, the last one α.
+
+    Source: Lan and DeMets 1983, α-spending; Kim and DeMets 1987, power family.
+    """
     return alpha * (np.array(taken) / taken[-1]) ** POWER
 
 
@@ -231,6 +234,8 @@ def floor_votes(plan: SequentialPlan, p_a: np.ndarray) -> np.ndarray:
 
     As sound: right at level α at every threshold of the plan. As strong: it certifies each radius at least
     as often as CERTIFY with n votes does. The proof is above; an image that CERTIFY cannot certify takes none.
+
+    Source: Wald 1945, expected sample size.
     """
     misses = 1 - np.asarray(p_a, float)
     floor = np.zeros_like(misses)
