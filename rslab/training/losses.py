@@ -61,25 +61,33 @@ def _nll(log_probs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def standard_loss(model, x, y, step):
-    """−log F_y(x): neither noise nor attack."""
+    """−log F_y(x): neither noise nor attack. Source: slides, average loss."""
     return _nll(model(x).log_softmax(1), y)
 
 
 def gaussian_loss(model, x, y, step):
-    """Lecture 14, (8): E[−log F(x + δ)_y]."""
+    """E[−log F(x + δ)_y], Gaussian augmentation.
+
+    Source: lecture 14, attempt 1, (8); blog, training; Cohen et al. 2019, section 3.3.
+    """
     return _nll(mean_log_probs(model, x, step.noise(x, step.config.samples)), y)
 
 
 def smoothed_loss(model, x, y, step):
-    """Lecture 14, (9): −log E[F(x + δ)_y], by the plug-in estimator with m samples."""
+    """−log E[F(x + δ)_y], by the plug-in estimator with m samples.
+
+    Source: lecture 14, attempt 2, (9), (10), plug-in estimator.
+    """
     return _nll(log_mean_probs(model, x, step.noise(x, step.config.samples)), y)
 
 
 def consistency_loss(model, x, y, step):
-    """Consistency regularisation (Jeong and Shin 2020, eq. 9): copies that disagree cost extra.
+    """Consistency regularisation: copies that disagree cost extra.
 
     mean −log F(x + δᵢ)_y + λ mean KL(p̄ ‖ F(x + δᵢ)) + η H(p̄), p̄ the mean prediction: no
     attack, and still larger radii than Gaussian augmentation at twice its cost (m = 2).
+
+    Source: Jeong and Shin 2020, (9).
     """
     noise = step.noise(x, step.config.samples)
     log_probs = model((x + noise).flatten(0, 1)).log_softmax(1).unflatten(0, noise.shape[:2])  # (m, B, K)
@@ -91,7 +99,11 @@ def consistency_loss(model, x, y, step):
 
 
 def adversarial_loss(model, x, y, step):
-    """min–max training of f; `clean` mixes in the loss on the images themselves."""
+    """min–max training of f; `clean` mixes in the loss on the images themselves.
+
+    Source: blog, minimax, adversarial training; robust-training blog, population loss, min–max;
+    slides, min–max, training algorithm, mixed updates; Madry et al. 2018, min–max.
+    """
     adversarial = step.attack(step.frozen(model), x, y)
     loss, scores = _nll(model(adversarial).log_softmax(1), y)
     if step.config.clean:
@@ -100,14 +112,14 @@ def adversarial_loss(model, x, y, step):
 
 
 def combine1_loss(model, x, y, step):
-    """(1): a robust f and Gaussian augmentation at once."""
+    """(1): a robust f and Gaussian augmentation at once. Source: blog, combination (1)."""
     adversarial, scores = adversarial_loss(model, x, y, step)
     gaussian, _ = gaussian_loss(model, x, y, step)
     return (adversarial + gaussian) / 2, scores
 
 
 def combine2_loss(model, x, y, step):
-    """(2): first the adversarial example of f, then the noise."""
+    """(2): first the adversarial example of f, then the noise. Source: blog, combination (2)."""
     adversarial = step.attack(step.frozen(model), x, y)
     return gaussian_loss(model, adversarial, y, step)
 
@@ -117,6 +129,8 @@ def combine3_loss(model, x, y, step):
 
     Every copy gets a perturbation of its own, which is what tells (3) from (4): with
     m = 1 the two are the same.
+
+    Source: blog, combination (3).
     """
     m = step.config.samples
     noise = step.noise(x, m).flatten(0, 1)  # (m·B, C, H, W)
@@ -136,15 +150,17 @@ def _attack_under_noise(model, x, y, step, inner, outer):
 
 
 def naive_loss(model, x, y, step):
-    """log and mean swapped in the attack: an example that fools f under noise."""
+    """log and mean swapped in the attack: an example that fools f under noise. Source: blog, naive objective."""
     return _attack_under_noise(model, x, y, step, mean_log_probs, mean_log_probs)
 
 
 def smoothadv_loss(model, x, y, step):
-    """SmoothAdv (Salman et al. 2019): attack G, then update at the example.
+    """SmoothAdv: attack G, then update at the example.
 
     The published code updates on the mean cross-entropy of the copies
     (`outer="mean-ce"`), the paper's formula on −log of their mean (`"log-mean"`).
+
+    Source: lecture 14, attempt 3; blog, combination (4), update of θ; Salman et al. 2019, SmoothAdv.
     """
     outer = mean_log_probs if step.config.outer == "mean-ce" else log_mean_probs
     return _attack_under_noise(model, x, y, step, log_mean_probs, outer)
