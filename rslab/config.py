@@ -204,6 +204,8 @@ class TrainConfig:
     """A training run. σ and ε are ℓ2 (or ℓ∞) distances in [0, 1] pixel units.
 
     SGD with Nesterov momentum; a step is one batch with all its noisy copies.
+
+    Source: lecture 14, pre-training, semi-supervision; blog, hyperparameters.
     """
 
     dataset: str = "digits"
