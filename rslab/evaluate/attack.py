@@ -37,6 +37,8 @@ def attack_dataset(
 
     Columns: idx label predict basePredict correct time, of the attacked image.
     `source`: craft the attack on this model instead (transfer attack).
+
+    Source: blog, empirical robust accuracy; robust-training blog, transfer attacks.
     """
     model = as_module(model)
     data = check_data(data)
