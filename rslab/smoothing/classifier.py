@@ -71,6 +71,8 @@ class SmoothedClassifier:
     `generator`, on the device of the image: the same generator state and batch size give the
     same votes. `sampler`: "float", or "grid", whose certificates allow for floating point
     (`rslab.smoothing.sampling` has the proof).
+
+    Source: blog, smoothed classifier; slides, smoothed classifier; Cohen et al. 2019, (1).
     """
 
     base_classifier: LogProbs
@@ -91,8 +93,10 @@ class SmoothedClassifier:
     def predict(self, x: Tensor, n: int, alpha: float, *, generator: torch.Generator | None = None) -> Prediction:
         """PREDICT: the majority vote of n noisy copies of the image `x` (C, H, W), or ABSTAIN.
 
-        An answer differs from g(x) with probability at most α (Cohen et al. 2019,
-        Proposition 1): a binomial test asks whether the top two could be equally likely.
+        An answer differs from g(x) with probability at most α: a binomial test asks
+        whether the top two could be equally likely.
+
+        Source: blog, prediction; slides, Monte Carlo; Cohen et al. 2019, PREDICT, Proposition 1.
         """
         check_count("n", n)
         check_open_unit("alpha", alpha)
@@ -117,12 +121,13 @@ class SmoothedClassifier:
 
         n0 votes select the class, n *fresh* votes bound its probability: the same
         votes for both would double the error. With probability at least 1 − α over
-        the noise, g is the returned class everywhere closer than the radius (Cohen
-        et al. 2019, Proposition 2).
+        the noise, g is the returned class everywhere closer than the radius.
 
         bound: "clopper-pearson", R = σΦ⁻¹(p̲_A); "two-class", with p̄_B too and α
         shared between the two; "hoeffding" or "bernstein", which average the soft
         votes F(x + δ) as lecture 14 does and certify argmax G instead of g.
+
+        Source: slides, CERTIFY, Proposition 2; lecture 14, section 1.1; Cohen et al. 2019, CERTIFY, Proposition 2.
         """
         check_count("n0", n0)
         check_count("n", n)
@@ -170,7 +175,10 @@ class SmoothedClassifier:
         return Certificate(prediction, radius, top, p_a_lower, votes, n0, n, plan.alpha, self.sigma, "sequential")
 
     def sample_under_noise(self, x: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """SAMPLEUNDERNOISE: how often f returns each class on x + δ, n draws; int64 (num_classes,)."""
+        """SAMPLEUNDERNOISE: how often f returns each class on x + δ, n draws; int64 (num_classes,).
+
+        Source: slides, SAMPLEUNDERNOISE; Cohen et al. 2019, SAMPLEUNDERNOISE.
+        """
         check_count("n", n)
         check_image(x)
         return self._sum_votes(x, n, self._hard_votes, generator)[0].long()
@@ -241,6 +249,9 @@ def log_mean_probs(f: LogProbs, x: Tensor, noise: Tensor) -> Tensor:
 
     x: (B, C, H, W), noise: (m, B, C, H, W) → (B, K). Biased low by about
     Var/(2 m p²) (Jensen); with m = 1 it is `mean_log_probs`.
+
+    Source: lecture 14, (1), plug-in estimator; blog, soft classifier G, SmoothAdv objective, plug-in gradient;
+    Salman et al. 2019, SmoothAdv.
     """
     return _noisy_log_probs(f, x, noise).logsumexp(0) - math.log(len(noise))
 
@@ -250,6 +261,8 @@ def mean_log_probs(f: LogProbs, x: Tensor, noise: Tensor) -> Tensor:
 
     The same shapes as `log_mean_probs`. Its maximiser fools f under noise, on
     average in log-probability, which a few very confident errors dominate.
+
+    Source: blog, naive objective; Cohen et al. 2019, appendix G.3.
     """
     return _noisy_log_probs(f, x, noise).mean(0)
 
