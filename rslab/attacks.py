@@ -58,9 +58,11 @@ def negative_log_likelihood(log_probs: Tensor, y: Tensor) -> Tensor:
 
 
 def margin(log_probs: Tensor, y: Tensor) -> Tensor:
-    """max_{c ≠ y} z_c − z_y, positive exactly when misclassified (Carlini and Wagner 2017, f₆): (B,).
+    """max_{c ≠ y} z_c − z_y, positive exactly when misclassified: (B,).
 
     Unlike the cross-entropy its gradient does not vanish where the model is certain.
+
+    Source: robust-training blog, Carlini–Wagner loss; Carlini and Wagner 2017, f₆.
     """
     of_label = log_probs.gather(1, y[:, None])[:, 0]
     others = log_probs.scatter(1, y[:, None], -torch.inf)
@@ -114,6 +116,8 @@ def project(x: Tensor, delta: Tensor, epsilon: float | Tensor, norm: str = "l2")
     leave [0, 1] again, and clipped pixels leave their share of ε to the others. The
     ball is smaller by one part in a million than asked, the room that float32
     rounding of x + δ needs; the last clamp is for rounding too.
+
+    Source: robust-training blog, projection.
     """
     delta = (x + delta).clamp(0.0, 1.0) - x
     return (x + _shortened(delta, _each(epsilon, x) * (1 - 1e-6), norm)).clamp(0.0, 1.0)
@@ -148,7 +152,10 @@ def _drawn(random, shape, x: Tensor, generator: Generators) -> Tensor:
 
 
 def random_in_ball(x: Tensor, epsilon: float | Tensor, norm: str, generator: Generators) -> Tensor:
-    """A perturbation for each image of x (B, C, H, W), drawn uniformly from the ε-ball."""
+    """A perturbation for each image of x (B, C, H, W), drawn uniformly from the ε-ball.
+
+    Source: robust-training blog, random starts.
+    """
     if norm == "linf":
         uniform = _drawn(torch.rand, x.shape, x, generator)
         return (2 * uniform - 1) * _each(epsilon, x)
@@ -327,7 +334,7 @@ def pgd(
     flat_spots: Tensor | None = None,
     generator: Generators = None,
 ) -> Tensor:
-    """Projected gradient ascent on the loss inside the ε-ball (Madry et al. 2018).
+    """Projected gradient ascent on the loss inside the ε-ball.
 
     x^{t+1} = Π(x^t + η ∇L / ‖∇L‖₂) for ℓ2, Π(x^t + η sign ∇L) for ℓ∞, from x or
     (`random_start`, and every restart but the first) a random point of the ball;
@@ -336,6 +343,9 @@ def pgd(
     boundary and moves along it. `targeted`: y is the class to reach and the loss
     is minimised. `keep="last"` returns the last iterate, as training does: it saves
     one pass in T + 1. `gradient(x, y)`, where given, replaces autograd: see `stein_gradients`.
+
+    Source: blog, adversary, PGD; robust-training blog, PGD, PGD for ℓ∞, random starts;
+    slides, adversarial example; Madry et al. 2018, PGD.
     """
     _check(x, epsilon, steps, norm)
     if step_size is not None:
@@ -383,11 +393,13 @@ def fgsm(
     targeted: bool = False,
     flat_spots: Tensor | None = None,
 ) -> Tensor:
-    """One full step along the gradient at x (Goodfellow et al. 2015): ε sign ∇L for ℓ∞.
+    """One full step along the gradient at x: ε sign ∇L for ℓ∞.
 
     The maximiser of the loss's linearisation, not of the loss. Unlike the iterative attacks
     it returns its one step even where the loss fell. Where the gradient vanishes every image of
     the ball maximises the linearisation, and x is returned; `flat_spots` counts these too.
+
+    Source: robust-training blog, FGSM; slides, FGSM; Goodfellow et al. 2015, FGSM.
     """
     _check(x, epsilon, 1, norm)
     _, value_and_gradient = _to_climb(log_probs, objective, targeted)
@@ -410,13 +422,15 @@ def ddn(
     targeted: bool = False,
     flat_spots: Tensor | None = None,
 ) -> Tensor:
-    """Decoupled direction and norm (Rony et al. 2019): the *nearest* adversarial example, ℓ2.
+    """Decoupled direction and norm: the *nearest* adversarial example, ℓ2.
 
     Each step moves along the normalised gradient (length from 1 to 0.01 by a
     cosine), then sets the norm: γ smaller after an adversarial iterate, γ larger
     after one that is not. Returns for each image the adversarial iterate of least
     norm within ε (None: no limit); where none was found, the iterate of highest
     loss within ε. `targeted`: adversarial means classified as y.
+
+    Source: blog, DDN; Rony et al. 2019, DDN.
     """
     box = max(float(x[0].numel()) ** 0.5, 1.0)  # no two images are farther apart
     epsilon = box if epsilon is None else epsilon
@@ -451,10 +465,12 @@ def stein_gradients(
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """A gradient of −log G_y that never differentiates f, for `pgd(..., gradient=…)`.
 
-    Stein's lemma (lecture 14, 2.3): ∇G_y(x) = E[δ F_y(x + δ)] / σ², then divided
+    Stein's lemma: ∇G_y(x) = E[δ F_y(x + δ)] / σ², then divided
     by −G_y. noise: (m, B, C, H, W) with standard deviation σ. `antithetic` pairs
     each δ with −δ: allowed in an attack, never in certification, whose votes must
     be independent. Works for a hard or quantised f too.
+
+    Source: lecture 14, Lemma 2.3, Stein after (10).
     """
     check_positive("sigma", sigma)
 
