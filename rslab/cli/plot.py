@@ -7,12 +7,12 @@ from cyclopts import Parameter
 
 from rslab.cli.shared import say
 from rslab.cli.table import Paths
-from rslab.errors import check_choice, check_new_file
+from rslab.errors import InputError, check_new_file
 from rslab.lectures.results import logs_figure
 from rslab.report import tables
 from rslab.store.files import write_whole
 
-FORMATS = ("pdf", "png", "svg")
+ENDINGS = (".pdf", ".png", ".svg")
 
 
 def plot(
@@ -25,7 +25,8 @@ def plot(
     title: Annotated[str, Parameter(help="Above the curves")] = "",
 ):
     """Draw certified accuracy over the radius, a curve a log, with 95 % intervals for the choice of images."""
-    check_choice("out", check_new_file("out", out).suffix.removeprefix("."), FORMATS)
+    if check_new_file("out", out).suffix not in ENDINGS:
+        raise InputError(f"out: got {str(out)!r}, expected a name that ends in one of {', '.join(ENDINGS)}.")
     found = tables.find_logs(paths)
     figure = logs_figure(found.logs, title)
     write_whole(out, lambda file: figure.savefig(file, dpi=150, format=out.suffix[1:]))

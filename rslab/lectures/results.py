@@ -1,5 +1,7 @@
 """Figures of results: certified accuracy against the radius, attacks against certificates."""
 
+from itertools import cycle
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -18,7 +20,7 @@ def certified_accuracy_figure(curves: dict[str, tuple[np.ndarray, np.ndarray]], 
     the curve never claims more than was counted.
     """
     figure, axes = new_figure(width=7.0, height=4.2)
-    colors = iter(CYCLE)
+    colors = cycle(CYCLE)
     drawn: dict[str, int] = {}
     for label, (radii, accuracy) in curves.items():
         method = method_of(label)
@@ -28,8 +30,11 @@ def certified_accuracy_figure(curves: dict[str, tuple[np.ndarray, np.ndarray]], 
         axes.step(radii, accuracy, where="pre", label=label, color=color, linestyle=dashes)
     axes.set(xlabel="ℓ2 radius (pixels in [0, 1])", ylabel="certified accuracy (%)", title=title, ylim=(0, 101))
     axes.set_xlim(left=0)
+    axes.title.set_parse_math(False)  # names and titles are the caller's, $ and _ included
     if curves:
-        axes.legend(loc="upper right")
+        legend = axes.legend(axes.lines, [""] * len(curves), loc="upper right")  # which leaves out a label "_…"
+        for text, label in zip(legend.get_texts(), curves, strict=True):
+            text.set(text=label, parse_math=False)
     return figure
 
 

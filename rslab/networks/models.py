@@ -10,7 +10,7 @@ checkpoints of Cohen et al. and Salman et al.: "1.conv1.weight" and so on, where
 import os
 import sys
 from functools import partial
-from importlib import import_module
+from importlib import import_module, invalidate_caches
 
 import torch
 from torch import Tensor, nn
@@ -191,13 +191,19 @@ def _of_the_caller(arch: str, num_classes: int, channels: int) -> nn.Module:
     """What the function "mypackage.net:build" makes of the number of classes and of channels; it is code, and runs."""
     place, _, name = arch.partition(":")
     expected = "expected mypackage.net:build, a function of the number of classes and of channels that gives a module"
-    sys.path.append(os.getcwd())  # last: nothing that is installed is replaced
+    here = os.getcwd()
+    added = here not in sys.path
+    if added:
+        sys.path.append(here)  # last: nothing that is installed is replaced
+    invalidate_caches()  # the file may be a moment old
     try:
         network = getattr(import_module(place), name)(num_classes, channels)
-    except Exception as error:  # of somebody else's making
-        raise InputError(f"arch: got {arch!r}, which fails ({type(error).__name__}: {error}), {expected}.") from error
+    except (Exception, SystemExit) as error:  # of somebody else's making
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"arch: got {arch!r}, which fails ({said}), {expected}.") from error
     finally:
-        sys.path.pop()
+        if added and here in sys.path:  # whatever the code did to it
+            sys.path.remove(here)
     if not isinstance(network, nn.Module):
         raise InputError(f"arch: got {arch!r}, which gave {type(network).__name__}, {expected}.")
     return network
