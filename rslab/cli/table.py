@@ -82,9 +82,11 @@ def _print_attacks(paths: list[Path], format: str) -> None:
 
 
 def _print_difference(found: tables.Logs, grid: tuple[float, ...], format: str) -> None:
-    if len(found.logs) != 2:
-        raise InputError(f"paired: got {len(found.logs)} logs, expected two, on the same images.")
+    left_out = tables.left_out_sentence(found.left_out)
+    if (count := len(found.logs)) != 2:
+        got = f"{count} log{'s' * (count != 1)}"
+        raise InputError(f"paired: got {got}, expected two, on the same images. {left_out}".rstrip())
     (first, ours), (second, theirs) = found.logs.items()
     rows = tables.paired_difference(ours, theirs, grid).T
     print(tables.format_table(rows, format, corner=f"{first} − {second}"))
-    say(tables.made_differently(found))
+    say(left_out, tables.made_differently(found))
