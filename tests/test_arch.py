@@ -183,3 +183,55 @@ def test_places_that_the_code_adds_to_the_path_stay_and_the_current_folder_goes(
     sys.path.append(str(here))
     build_model("adds:build", "digits", 10)
     assert sys.path[-2:] == ["/elsewhere", str(here)]  # it was there before
+
+
+WRONG = """
+from torch import nn
+
+def linear(inputs, outputs): return nn.Sequential(nn.Flatten(), nn.Linear(inputs, outputs))
+
+def few(num_classes, channels): return linear(64 * channels, num_classes - 1)
+def many(num_classes, channels): return linear(64 * channels, num_classes + 2)
+def maps(num_classes, channels): return nn.Conv2d(channels, num_classes, 1)
+def small(num_classes, channels): return linear(32 * channels, num_classes)
+def lazy(num_classes, channels): return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))
+
+class Pair(nn.Module):
+    def __init__(self, num_classes, channels):
+        super().__init__()
+        self.f = linear(64 * channels, num_classes)
+    def forward(self, x): return self.f(x), x
+"""
+
+
+@pytest.mark.xfail(strict=True, reason="training/start.py: does not ask a network of --arch for its logits yet")
+@pytest.mark.parametrize("network", ["few", "many", "maps", "small", "lazy", "Pair"])
+def test_wrong_logits_are_one_sentence_before_the_first_epoch(here, monkeypatch, capsys, network):
+    (here / "wrong.py").write_text(WRONG)
+    try:
+        code, out, err = call(monkeypatch, capsys, "train", "--arch", f"wrong:{network}", "--epochs", 1, "--out", "new")
+    finally:
+        sys.modules.pop("wrong", None)
+    assert (code, out) == (2, "") and err.startswith("rslab: ") and err.count("\n") == 1
+    assert not Path("new").exists()
+
+
+@pytest.mark.parametrize(
+    "network, said", [("few", "got 9 classes"), ("many", "got 12 classes"), ("small", "it fails on")]
+)
+def test_wrong_logits_are_not_certified(here, monkeypatch, capsys, network, said):
+    (here / "wrong.py").write_text(WRONG)
+    config = files.read_json(ORDINARY / "config.json")
+    config["train"] |= {"arch": f"wrong:{network}"}
+    Path("run").mkdir()
+    files.write_json(Path("run") / "config.json", config)
+    try:
+        files.save_weights(
+            Path("run") / "weights.safetensors", build_model(f"wrong:{network}", "digits", 10).state_dict()
+        )
+        words = ("certify", "run", "--arch", f"wrong:{network}", "--n", 50, "--max", 1)
+        code, out, err = call(monkeypatch, capsys, *words)
+    finally:
+        sys.modules.pop("wrong", None)
+    assert (code, out) == (2, "") and said in err.splitlines()[-1] and "Traceback" not in err
+    assert not Path("run/certify.tsv").exists()
