@@ -433,7 +433,7 @@ def test_table_of_attacks(run, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.data
 def test_more_noise_samples_make_the_published_attack_stronger(published_attacks):
-    from rslab.report.tables import attack_table
+    from rslab.report.attack_tables import attack_table
 
     table, left_out = attack_table([published_attacks / "N10000"])
     assert not left_out

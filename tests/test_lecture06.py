@@ -8,7 +8,7 @@ from explorers import explorer
 from scipy.stats import norm
 
 from rslab.lectures.lecture06 import explorers, figures
-from rslab.report import tables
+from rslab.report import attack_tables, tables
 from rslab.smoothing.closed_forms import STEP_TOY, SmoothToy
 from rslab.store.run_folder import RESULTS
 
@@ -113,7 +113,7 @@ def test_the_logs_of_the_combinations_are_three_seeds_each_and_their_order_is_as
 
 @pytest.mark.data
 def test_the_shipped_attacks_follow_from_the_published_logs(published_attacks):
-    theirs, _ = tables.attack_table([published_attacks / "N10000", published_attacks / "N10000_nogradtrick"])
+    theirs, _ = attack_tables.attack_table([published_attacks / "N10000", published_attacks / "N10000_nogradtrick"])
     shipped = figures.published_attacks()
     assert len(shipped) == len(theirs) == 14
     for attack, samples in shipped.index:

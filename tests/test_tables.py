@@ -9,7 +9,7 @@ import pytest
 
 from rslab.cli import main
 from rslab.errors import InputError
-from rslab.report import tables
+from rslab.report import attack_tables, formats, seeds, tables
 from rslab.smoothing import bounds
 from rslab.store.files import write_json
 from rslab.store.logs import settings_path
@@ -332,7 +332,7 @@ TABLE = tables.accuracy_table({"a_b": LOG, "c": frame((1.0, 1))}, (0.0, 0.25))
 
 
 def test_text_is_aligned():
-    assert tables.format_table(TABLE).split("\n") == [
+    assert formats.format_table(TABLE).split("\n") == [
         "model  images      0   0.25    ACR",
         "a_b         8   62.5   37.5  0.200",
         "c           1  100.0  100.0  1.000",
@@ -340,24 +340,24 @@ def test_text_is_aligned():
 
 
 def test_markdown_csv_and_latex_hold_the_same_figures():
-    assert tables.format_table(TABLE, "markdown").split("\n") == [
+    assert formats.format_table(TABLE, "markdown").split("\n") == [
         "| model | images |     0 |  0.25 |   ACR |",
         "| ----- | -----: | ----: | ----: | ----: |",
         "| a_b   |      8 |  62.5 |  37.5 | 0.200 |",
         "| c     |      1 | 100.0 | 100.0 | 1.000 |",
     ]
-    csv = tables.format_table(TABLE, "csv").split("\n")
+    csv = formats.format_table(TABLE, "csv").split("\n")
     assert csv[0] == "model,images,0.0,0.25,ACR" and len(csv) == 3
     name, images, *figures = csv[1].split(",")
     assert (name, images) == ("a_b", "8") and [float(f) for f in figures] == pytest.approx([62.5, 37.5, 0.2])
-    latex = tables.format_table(TABLE, "latex")
+    latex = formats.format_table(TABLE, "latex")
     assert r"a\_b & 8 & 62.5 & 37.5 & 0.200 \\" in latex and latex.startswith(r"\begin{tabular}{lrrrr}")
 
 
 def test_latex_holds_nothing_that_it_would_not_typeset(tmp_path):
     names = [r"a\b", "c^d~e", "{f}", "g & h_i", "[0.25] σ", "* m = 4 × 2", "50 % #1 $", "T<2|3>"]
     table = tables.accuracy_table({name: LOG for name in names}, (0.0,))
-    rows = [line.split(" & 8 & ")[0] for line in tables.format_table(table, "latex").split("\n")[4:-2]]
+    rows = [line.split(" & 8 & ")[0] for line in formats.format_table(table, "latex").split("\n")[4:-2]]
     assert rows == [
         r"a\textbackslash{}b",
         r"c\textasciicircum{}d\textasciitilde{}e",
@@ -368,33 +368,33 @@ def test_latex_holds_nothing_that_it_would_not_typeset(tmp_path):
         r"50 \% \#1 \$",
         r"T\textless{}2\textbar{}3\textgreater{}",
     ]
-    greek = tables.format_table(tables.accuracy_table({"γ θΓΩ ΡΧ 10⁻² x₂ → √2 ϵ": LOG}, (0.0,)), "latex")
+    greek = formats.format_table(tables.accuracy_table({"γ θΓΩ ΡΧ 10⁻² x₂ → √2 ϵ": LOG}, (0.0,)), "latex")
     assert r"$\gamma$ $\theta$$\Gamma$$\Omega$ PX 10$^{-}$$^{2}$ x$_{2}$ $\to$ $\surd$2" in greek
     attack = write_attack(tmp_path, "a.tsv", 0.5, [3, 9])
-    latex = tables.format_table(tables.attack_table([attack])[0], "latex", corner="attack \\ ε")
+    latex = formats.format_table(attack_tables.attack_table([attack])[0], "latex", corner="attack \\ ε")
     assert r"attack \textbackslash{} $\varepsilon$ & 0.5 \\" in latex and latex.isascii()
-    spread = tables.spread_table(tables.accuracy_table({"a-0": LOG, "a-1": LOG}, (0.0,)))
-    assert r"$\pm$" in tables.format_table(spread, "latex") and tables.format_table(spread, "latex").isascii()
+    spread = seeds.spread_table(tables.accuracy_table({"a-0": LOG, "a-1": LOG}, (0.0,)))
+    assert r"$\pm$" in formats.format_table(spread, "latex") and formats.format_table(spread, "latex").isascii()
 
 
 def test_a_bar_in_a_name_does_not_break_a_markdown_row():
-    assert r"| a\|b" in tables.format_table(tables.accuracy_table({"a|b": LOG}, (0.0,)), "markdown")
+    assert r"| a\|b" in formats.format_table(tables.accuracy_table({"a|b": LOG}, (0.0,)), "markdown")
 
 
 def test_a_missing_figure_is_an_empty_cell():
     table = TABLE.copy()
     table.loc["envelope"] = {"images": pd.NA, 0.0: 100.0, 0.25: 100.0, "ACR": np.nan}
-    assert tables.format_table(table, "text").split("\n")[-1] == "envelope          100.0  100.0"
+    assert formats.format_table(table, "text").split("\n")[-1] == "envelope          100.0  100.0"
 
 
 def test_one_image_of_ten_thousand_shows():
     log = frame(*[(1.0, 1)] * 9999, (0.0, 0))
-    assert "99.99" in tables.format_table(tables.accuracy_table({"a": log}, (0.5,)))
+    assert "99.99" in formats.format_table(tables.accuracy_table({"a": log}, (0.5,)))
 
 
 def test_an_unknown_format_and_bad_radii_are_refused():
     with pytest.raises(InputError, match="format: got 'html', expected one of text"):
-        tables.format_table(TABLE, "html")
+        formats.format_table(TABLE, "html")
     assert bounds.parse_radii("0,0.25, 1") == (0.0, 0.25, 1.0)
     for text in ("", "a", "0,nan", "-1", "0.5,0.25", "1,1", "inf", "0;1"):
         with pytest.raises(InputError, match="^radii: got"):
@@ -478,17 +478,17 @@ def test_runs_that_differ_in_their_seed_become_mean_and_deviation():
     """Sample standard deviation, by hand: of 60, 70, 80 it is 10, of two equal numbers 0."""
     logs = {f"a-{seed}": frame(*[(0.6, 1)] * hits, *[(0.6, 0)] * (10 - hits)) for seed, hits in enumerate((6, 7, 8))}
     logs["alone"] = frame(*[(0.6, 1)] * 10)
-    table = tables.spread_table(tables.accuracy_table(logs, (0.5,)))
+    table = seeds.spread_table(tables.accuracy_table(logs, (0.5,)))
     assert table.loc["a"].tolist() == ["3", "70.0 ± 10.0", "0.420 ± 0.060"]
     assert table.loc["alone"].tolist() == ["1", "100.0", "0.600"]
-    assert "70.0 ± 10.0" in tables.format_table(table)
+    assert "70.0 ± 10.0" in formats.format_table(table)
 
 
 def test_seeds_are_known_by_a_number_at_the_end_or_a_folder(tmp_path):
     names = ["cohen_4067", "cohen_31", "21/noise_0.25", "22/noise_0.25", "macer-0.tsv", "macer-1.tsv", "alone-3"]
     names += ["eps_64", "eps_127", "noise_1", "noise_2", "sigma-0.25", "sigma-0.50"]
     table = tables.accuracy_table({name: frame((0.6, 1), (0.2, 1)) for name in names}, (0.5,))
-    spread = tables.spread_table(table)
+    spread = seeds.spread_table(table)
     assert {name: runs for name, runs in spread.runs.items() if runs != "1"} == {
         "cohen": "2",
         "noise_0.25": "2",
@@ -513,7 +513,7 @@ def test_runs_that_differ_in_more_than_their_seed_are_not_averaged(tmp_path):
     write(tmp_path / "cohen-2/certify.tsv", [0.3])
     for name, sigma in (("cohen-1", 0.25), ("cohen-2", 0.5)):
         write_json(tmp_path / name / "certify.json", {"sigma": sigma})
-    groups, left_out = tables.seed_groups(tables.find_logs([tmp_path]))
+    groups, left_out = seeds.seed_groups(tables.find_logs([tmp_path]))
     assert left_out == {} and groups == {
         name: [name] for name in ("cohen-1", "cohen-2", "gaussian-1", "gaussian-2")
     } | {"macer": ["macer-1", "macer-2"]}
@@ -522,7 +522,7 @@ def test_runs_that_differ_in_more_than_their_seed_are_not_averaged(tmp_path):
 def test_seeds_on_other_images_are_left_out_of_their_mean(tmp_path):
     for seed, images in enumerate((5, 5, 3)):
         run(tmp_path, f"gaussian-{seed}", sigma=1.0, seed=seed, images=images)
-    groups, left_out = tables.seed_groups(tables.find_logs([tmp_path]))
+    groups, left_out = seeds.seed_groups(tables.find_logs([tmp_path]))
     assert groups == {"gaussian": ["gaussian-0", "gaussian-1"]}
     assert left_out == {"short (3 images, not the 5 of most)": ["gaussian-2"]}
 
@@ -539,8 +539,8 @@ def test_attack_logs_of_one_row_are_on_the_same_images_and_rows_on_others_are_na
     other = write_attack(tmp_path / "other", "e.tsv", 0.25, [7, 7, 7], label=7, n=1000)
     write(tmp_path / "certify.tsv", [0.1])
     (tmp_path / "no-header.txt").write_text("0\t3\t3\t3\t1\t0:00:01\n")
-    found, rows = tables.find_attacks([tmp_path])
-    table = tables.attack_cells(rows)
+    found, rows = attack_tables.find_attacks([tmp_path])
+    table = attack_tables.attack_cells(rows)
     assert table.loc[f"{tmp_path.name}: pgd l2 T = 4 m = 8 smoothadv"].dropna().tolist() == pytest.approx(
         [200 / 3, 100 / 3]
     )
@@ -550,7 +550,7 @@ def test_attack_logs_of_one_row_are_on_the_same_images_and_rows_on_others_are_na
     assert "no-header.txt (no header line)" in left_out and "of certification" in left_out
     assert str(other) in tables.on_other_images(found.logs)
     assert f"n 100 ({tmp_path / 'a.tsv'}, {tmp_path / 'b.tsv'}), 1000 ({other})" in tables.made_differently(found)
-    assert tables.attack_table([tmp_path])[0].equals(table)
+    assert attack_tables.attack_table([tmp_path])[0].equals(table)
 
 
 # -- differences image by image ----------------------------------------------------------------

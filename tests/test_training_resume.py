@@ -15,7 +15,8 @@ from rslab.networks.models import build_model
 from rslab.store import files, run_folder
 from rslab.store.files import load_tensors, save_weights
 from rslab.store.run_folder import read_history
-from rslab.training.loop import pseudo_labels, train, train_to_end
+from rslab.training.loop import train, train_to_end
+from rslab.training.start import pseudo_labels
 
 CONFIG = TrainConfig(method="smoothadv", epochs=4, batch_size=32, steps=2, samples=2, warmup=3, augment=True)
 

@@ -10,7 +10,7 @@ from rslab.errors import check_new_folder
 from rslab.experiments.recipes import RECIPES, carry_out, read_recipe
 from rslab.lectures.results import logs_figure
 from rslab.machine.devices import choose_device
-from rslab.report import tables
+from rslab.report import formats, tables
 from rslab.smoothing.bounds import RADII
 from rslab.store.files import write_whole
 
@@ -31,7 +31,7 @@ def demo(
         f"\nCertified accuracy in % on {first.certify.max} test digits, σ = {first.train.sigma}, "
         f"n = {first.certify.n}, α = {first.certify.alpha}, by l2 radius:\n"
     )
-    print(tables.format_table(tables.accuracy_table(logs, RADII[:5])))
+    print(formats.format_table(tables.accuracy_table(logs, RADII[:5])))
     plot, figure = out / "certified_accuracy.png", logs_figure(logs, f"Embedded digits, σ = {first.train.sigma}")
     write_whole(plot, lambda file: figure.savefig(file, dpi=150, format="png"))
     print(f"\nPlot: {plot}\nRuns: {out}/gaussian and {out}/smoothadv (delete {out} to train again)")

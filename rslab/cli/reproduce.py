@@ -11,7 +11,7 @@ from rslab.config import NOISY
 from rslab.errors import InputError, check_new_folder
 from rslab.experiments import recipes
 from rslab.machine.devices import choose_device
-from rslab.report import tables
+from rslab.report import formats, tables
 
 
 def reproduce(
@@ -36,7 +36,7 @@ def reproduce(
         if complete:
             certified = [out / run.name for run in runs if run.train.method in NOISY]
             if certified:
-                print(tables.format_table(tables.accuracy_table(tables.find_logs(certified).logs)))
+                print(formats.format_table(tables.accuracy_table(tables.find_logs(certified).logs)))
             return
         print("Stopped by --minutes; the same command goes on.", file=sys.stderr)
     for stage in recipes.stages(runs, out):

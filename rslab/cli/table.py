@@ -8,7 +8,8 @@ from cyclopts import Parameter
 
 from rslab.cli.shared import say
 from rslab.errors import InputError, check_choice
-from rslab.report import tables
+from rslab.report import attack_tables, formats, tables
+from rslab.report.seeds import seed_groups, spread_table
 from rslab.smoothing.bounds import RADII, parse_radii
 
 Paths = Annotated[list[Path], Parameter(name="PATH", help="Logs, runs or folders, ours or published", negative=())]
@@ -30,7 +31,7 @@ def table(
 ):
     """Certified accuracy in % at each radius, and the average certified radius (ACR), one row a model."""
     grid = parse_radii(radii)
-    check_choice("format", format, tables.FORMATS)
+    check_choice("format", format, formats.FORMATS)
     _check_alone("attacks", attacks, seeds=seeds, envelope=envelope, paired=paired, radii=radii != TABLE_RADII)
     _check_alone("recipe", recipe, seeds=seeds, attacks=attacks, paired=paired)
     _check_alone("paired", paired, seeds=seeds, envelope=envelope)
@@ -45,7 +46,7 @@ def table(
         left_out = left_out | others
     groups: dict = {}
     if seeds:
-        groups, others = tables.seed_groups(tables.Logs(logs, {}, found.files))
+        groups, others = seed_groups(tables.Logs(logs, {}, found.files))
         left_out = left_out | others
         logs = {name: log for name, log in logs.items() if any(name in members for members in groups.values())}
     result = tables.accuracy_table(logs, grid)
@@ -59,9 +60,9 @@ def table(
         made = tables.recipes({name: file.parent for name, file in found.files.items() if name in result.index})
         result = made.join(result, how="right").fillna(dict.fromkeys(made.columns, ""))
     if seeds:
-        result = tables.spread_table(result, groups)
+        result = spread_table(result, groups)
         say(*(f"{name}: mean of {', '.join(runs)}" for name, runs in groups.items() if len(runs) > 1))
-    print(tables.format_table(result, format))
+    print(formats.format_table(result, format))
     for note in filter(None, notes):
         print(note, file=sys.stderr if format in ("csv", "latex") else sys.stdout)
     say(tables.made_differently(tables.Logs(logs, {}, found.files)))
@@ -75,8 +76,8 @@ def _check_alone(option: str, asked: bool, **others: bool) -> None:
 
 
 def _print_attacks(paths: list[Path], format: str) -> None:
-    found, rows = tables.find_attacks(paths)
-    print(tables.format_table(tables.attack_cells(rows), format, corner="attack \\ ε"))
+    found, rows = attack_tables.find_attacks(paths)
+    print(formats.format_table(attack_tables.attack_cells(rows), format, corner="attack \\ ε"))
     say(tables.left_out_sentence(found.left_out))
     say(tables.on_other_images(found.logs), tables.made_differently(found))
 
@@ -88,5 +89,5 @@ def _print_difference(found: tables.Logs, grid: tuple[float, ...], format: str) 
         raise InputError(f"paired: got {got}, expected two, on the same images. {left_out}".rstrip())
     (first, ours), (second, theirs) = found.logs.items()
     rows = tables.paired_difference(ours, theirs, grid).T
-    print(tables.format_table(rows, format, corner=f"{first} − {second}"))
+    print(formats.format_table(rows, format, corner=f"{first} − {second}"))
     say(left_out, tables.made_differently(found))

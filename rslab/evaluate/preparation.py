@@ -23,6 +23,7 @@ from rslab.store import files, logs
 
 
 def plain_number(count: float) -> int | float:
+    """A count as a log shows it: 12, not 12.0."""
     return int(count) if float(count).is_integer() else float(count)
 
 
@@ -80,6 +81,7 @@ def fast_copy(model: nn.Module, data: LabeledImages, settings, device: str) -> t
 
 
 def note_units(shape: tuple[int, ...], norm: str = "l2", **distances: float) -> None:
+    """Say so where σ or ε, by name, is longer than the cube of images is wide."""
     for name, value in distances.items():
         if note := beyond_the_cube(name, value, shape, norm):
             print(note, file=sys.stderr)
@@ -98,6 +100,7 @@ def note_softmax(network: nn.Module, data: LabeledImages, device: str) -> None:
 
 
 def provenance_of(model: nn.Module, data: LabeledImages, device: str) -> dict:
+    """What of model, data and device stands in the settings of a log: digests by which a resume knows them again."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode() + _bytes(tensor))

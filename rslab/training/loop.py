@@ -6,7 +6,6 @@ SmoothAdv code makes m mini-batches of them, hence m steps).
 
 import json
 import math
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -27,11 +26,11 @@ from rslab.machine.distributed import agree, part_of, world
 from rslab.machine.parallel import add_up, share_batch_norm, share_gradients, share_state
 from rslab.machine.randomness import generator_for
 from rslab.networks.inference import InPrecision, unwrapped
-from rslab.networks.models import build_model, check_channels
-from rslab.smoothing.images import check_images
-from rslab.store import files, logs, run_folder
-from rslab.store.run_folder import read_history
+from rslab.networks.models import build_model
+from rslab.store import files, run_folder
 from rslab.training.losses import LOSSES, Step
+from rslab.training.run import finish_run, has_epochs, open_run, save_state
+from rslab.training.start import initial_model, training_set_of
 
 
 def train(
@@ -64,15 +63,15 @@ def train(
     # noise and noisy copies, of the images of one step
     check_fits("samples", config.samples, 4 * min(config.batch_size, len(data)) * math.prod(data.shape), device)
     # channels-last is the layout that convolutions run fastest in, on CPU and GPU alike
-    model = _initial_model(config, data).to(device).to(memory_format=torch.channels_last)
+    model = initial_model(config, data).to(device).to(memory_format=torch.channels_last)
     model = share_batch_norm(model, device)
     optimizer, average = _optimizer(config, model), _running_average(config, model)
-    training_set = tuple(tensor.to(device) for tensor in _training_set(config, data, device))
+    training_set = tuple(tensor.to(device) for tensor in training_set_of(config, data, device))
     if (size := min(config.batch_size, len(training_set[1]))) < world().size:
         raise InputError(f"processes: got {world().size} for {size} images a step, expected at most one an image.")
     start, history, claim = 0, list[dict](), None
     if out is not None and world().first:
-        start, history, claim = _open_run(Path(out), config, data, model, optimizer, average, resume)
+        start, history, claim = open_run(Path(out), config, data, model, optimizer, average, resume)
     agree((config, data.checksum, torch.device(device).type))
     start = share_state(model, optimizer, average, start)
     epochs = _epochs(config, model, optimizer, average, training_set, start)
@@ -121,9 +120,9 @@ def _check_before_loading(config: TrainConfig, out: Path | None, resume: bool) -
     for run in filter(None, (config.pretrained, config.pseudo_labels)):
         run_folder.read_run(run)
     if out is not None:
-        if not Path(out).is_file():  # which `_open_run` refuses, as it does a folder of other files
+        if not Path(out).is_file():  # which `open_run` refuses, as it does a folder of other files
             check_new_folder("out", Path(out))
-        if _has_epochs(Path(out)) and not resume:
+        if has_epochs(Path(out)) and not resume:
             raise InputError(f"out: got {out}, which holds a run already, expected a new folder, or --resume.")
 
 
@@ -143,20 +142,14 @@ def _recorded_epochs(config, model, optimizer, average, epochs, out: Path, start
     yield from history
     kept = average.module if average else model
     if start >= config.epochs:  # it may have been stopped between the last epoch's state and the weights
-        _finish_run(out, kept)
+        finish_run(out, kept)
     for record in epochs:
         del record["model"]
-        _save_state(out / "resume.safetensors", model, optimizer, average, record["epoch"])
+        save_state(out / "resume.safetensors", model, optimizer, average, record["epoch"])
         files.append_text(out / "train.jsonl", json.dumps(record) + "\n")
         if record["epoch"] == config.epochs - 1:
-            _finish_run(out, kept)
+            finish_run(out, kept)
         yield record
-
-
-def _finish_run(out: Path, model) -> None:
-    if not (out / "weights.safetensors").exists():
-        files.save_weights(out / "weights.safetensors", model.state_dict())
-    (out / "resume.safetensors").unlink(missing_ok=True)
 
 
 def _train_epoch(model, optimizer, average, training_set, config: TrainConfig, epoch: int) -> dict:
@@ -232,166 +225,6 @@ def crop_and_flip(x: Tensor, generator: torch.Generator, padding: int = 4) -> Te
     image = torch.arange(batch, device=x.device)[:, None, None]
     padded = pad(x, (padding,) * 4)
     return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)  # (B, H, W, C) → (B, C, H, W)
-
-
-# -- where a run starts --------------------------------------------------------------------
-
-
-def _initial_model(config: TrainConfig, data: LabeledImages) -> nn.Module:
-    """Fresh weights from the seed, or those of `pretrained`, with a fresh head where the classes differ."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = build_model(config.arch, config.dataset, data.num_classes, normalization=config.normalization)
-    check_channels(model, data.images[:1])
-    if config.pretrained is None:
-        return model
-    source, source_config = run_folder.load_run(config.pretrained, arch=config.arch)
-    if source_config.arch != config.arch:
-        raise InputError(f"pretrained: got a run of arch {source_config.arch!r}, expected {config.arch!r}.")
-    ours, theirs = model.state_dict(), source.state_dict()
-    different = {name for name in ours if ours[name].shape != theirs[name].shape}
-    head = list(ours)[-2:]  # weight and bias of the last layer
-    if not different <= set(head):
-        name = min(different - set(head))
-        shapes = f"{tuple(theirs[name].shape)}, expected {tuple(ours[name].shape)}"
-        raise InputError(f"pretrained: got {name!r} of shape {shapes}: only the head may differ.")
-    model.load_state_dict({name: ours[name] if name in different else theirs[name] for name in ours})
-    return model
-
-
-def _training_set(config: TrainConfig, data: LabeledImages, device: str) -> tuple[Tensor, Tensor, Tensor]:
-    """(images, labels, weight of each image's loss): the labelled images, then the pseudo-labelled pool."""
-    images, labels = data.images, data.labels
-    if isinstance(images, FolderImages) and (config.labels or config.unlabelled):
-        raise InputError(f"labels: got labels or unlabelled with {data.name}, expected neither: it stays on disk.")
-    if config.labels is not None:
-        if config.labels > len(data):
-            raise InputError(f"labels: got {config.labels}, expected at most the {len(data)} training images.")
-        order = torch.randperm(len(data), generator=torch.Generator().manual_seed(config.seed))
-        shown, hidden = order[: config.labels], order[config.labels :]
-        images, labels = data.images[shown], data.labels[shown]
-    if config.unlabelled is None or config.pseudo_labels is None:  # the configuration allows both or none
-        return images, labels, torch.ones(len(labels))
-    if config.unlabelled == "hidden":
-        pool = data.images[hidden]
-        if not len(pool):
-            raise InputError(f"unlabelled: got hidden with all {len(data)} images labelled, expected fewer labels.")
-    else:
-        check_choice("unlabelled", config.unlabelled, ["hidden", *DATASETS])
-        pool = load_dataset(config.unlabelled, "train").images
-        if isinstance(pool, FolderImages):
-            raise InputError(f"unlabelled: got {config.unlabelled}, expected a set that is held in memory.")
-    if pool.shape[1:] != images.shape[1:]:
-        got, expected = tuple(pool.shape[1:]), tuple(images.shape[1:])
-        raise InputError(f"unlabelled: got images of shape {got}, expected {expected} as in {config.dataset}.")
-    pseudo = pseudo_labels(config.pseudo_labels, pool, data.num_classes, device, config.arch)
-    weights = torch.cat((torch.ones(len(labels)), torch.full((len(pool),), float(config.pool_weight))))
-    return torch.cat((images, pool)), torch.cat((labels, pseudo)), weights
-
-
-@torch.no_grad()
-def pseudo_labels(
-    run: str | Path, pool: Tensor, num_classes: int, device: str = "cpu", arch: str | None = None
-) -> Tensor:
-    """argmax f(x) for every image of the pool (N, C, H, W), by the model of a run folder: (N,) int64."""
-    model, _ = run_folder.load_run(run, arch=arch)
-    check_channels(model, check_images(pool, name="pool"))
-    if (classes := model(pool[:1]).shape[1]) != num_classes:
-        raise InputError(f"pseudo_labels: got a run of {classes} classes, expected {num_classes}.")
-    logits = torch.cat([model.to(device)(batch.to(device)).cpu() for batch in pool.split(1000)])
-    if bool(logits.isnan().any()):
-        raise WorkError(f"pseudo_labels: the network of {run} gave NaN for an image, which is no class.")
-    return logits.argmax(1)
-
-
-# -- checkpoints ---------------------------------------------------------------------------
-
-
-def _save_state(path: Path, model, optimizer, average, epoch: int) -> None:
-    state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    for number, parameter in enumerate(model.parameters()):
-        if (buffer := optimizer.state[parameter].get("momentum_buffer")) is not None:
-            state[f"momentum.{number}"] = buffer
-    if average is not None:
-        state |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
-    files.save_weights(path, {**state, "epoch": torch.tensor(epoch)})
-
-
-def _open_run(out: Path, config, data, model, optimizer, average, resume: bool) -> tuple[int, list[dict], files.Claim]:
-    """Make the run folder or, to resume, load its state: (first epoch to train, records so far, hold on the run)."""
-    others = [file for file in _files(out) if not UNFINISHED.fullmatch(file.name)]
-    if others and not (out / "config.json").exists():
-        raise InputError(f"out: got {out}, which holds other files, expected a new folder or a run to resume.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WorkError(f"{out}: could not be written ({error.strerror}).") from error
-    claim = files.Claim(out)  # before the first look and write: of two starters one goes on
-    try:
-        return *_opened(out, config, data, model, optimizer, average, resume), claim
-    except BaseException:
-        claim.release()
-        raise
-
-
-UNFINISHED = re.compile(r"\.(config\.json|(weights|resume)\.safetensors)\.\d+")  # what a kill inside a write leaves
-
-
-def _files(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else [folder] if folder.exists() else []
-
-
-def _has_epochs(out: Path) -> bool:
-    """Whether an epoch was finished in a run folder: else it may be begun anew, with other options too."""
-    names = ("weights.safetensors", "resume.safetensors", "train.jsonl")
-    return (out / "config.json").exists() and any((out / name).exists() for name in names)
-
-
-def _opened(out: Path, config, data, model, optimizer, average, resume: bool) -> tuple[int, list[dict]]:
-    """The first epoch to train and the records so far, of a folder that this process holds."""
-    if not _has_epochs(out):
-        if (out / "config.json").exists():
-            run_folder.read_run(out)  # a run's, or refused: no other file is replaced
-        for file in _files(out):
-            if UNFINISHED.fullmatch(file.name):
-                file.unlink(missing_ok=True)
-        files.write_json(out / "config.json", run_folder.describe_run(config, data))
-        return 0, []
-    if not resume:
-        raise InputError(f"out: got {out}, which holds a run already, expected a new folder, or --resume.")
-    # folders in full: the same one may be written in two ways
-    found, config = (
-        one.with_runs(lambda run: str(Path(run).resolve())) for one in (run_folder.read_run(out)[0], config)
-    )
-    if found != config:
-        name = next(field for field, value in config.to_dict().items() if value != getattr(found, field))
-        raise InputError(f"{name}: got {getattr(config, name)!r}, expected {getattr(found, name)!r} as {out} began.")
-    if (checksum := files.read_json(out / "config.json")["data_checksum"]) != data.checksum:
-        raise InputError(f"data: got checksum {data.checksum[:12]}…, expected {str(checksum)[:12]}… as {out} began.")
-    if (out / "train.jsonl").exists():
-        logs.drop_torn_row(out / "train.jsonl")  # or the next record would be written behind it
-    history = read_history(out)
-    if (out / "weights.safetensors").exists():
-        return config.epochs, history
-    if not (out / "resume.safetensors").exists():
-        (out / "train.jsonl").unlink(missing_ok=True)  # records of epochs that are trained anew
-        return 0, []
-    state = files.load_tensors(out / "resume.safetensors")
-    try:
-        epoch = int(state["epoch"])
-        if not 0 <= epoch < config.epochs:
-            raise ValueError(f"epoch {epoch}")
-        model.load_state_dict({n[6:]: tensor for n, tensor in state.items() if n.startswith("model.")})
-        for number, parameter in enumerate(model.parameters()):
-            if (buffer := state.get(f"momentum.{number}")) is not None:
-                if buffer.shape != parameter.shape or not buffer.is_floating_point():
-                    raise ValueError(f"momentum.{number}")
-                optimizer.state[parameter]["momentum_buffer"] = buffer.to(parameter.device)
-        if average is not None:
-            average.load_state_dict({n[8:]: tensor for n, tensor in state.items() if n.startswith("average.")})
-    except (KeyError, RuntimeError, ValueError, OverflowError) as error:
-        raise InputError(f"{out}/resume.safetensors: got another model's state, expected {config.arch}.") from error
-    return epoch + 1, [record for record in history if record["epoch"] <= epoch]
 
 
 def train_to_end(config: TrainConfig, **options) -> nn.Module:
