@@ -27,6 +27,8 @@ def certified_accuracy(log: pd.DataFrame, radii) -> np.ndarray:
 
     A radius that somebody computed may be a decimal but for rounding (`0.1 * 3`): within 1e-12 of one it is
     read as that decimal, and so at most 1e-12 too small. The radii of the log are compared exactly.
+
+    Source: blog, provable robust accuracy; slides, certified accuracy.
     """
     certified = np.sort(log.radius[log.correct == 1])
     return 100 * (len(certified) - np.searchsorted(certified, _decimal(radii), side="left")) / len(log)
@@ -42,10 +44,12 @@ def _decimal(radii) -> np.ndarray:
 
 
 def average_certified_radius(log: pd.DataFrame) -> float:
-    """ACR (Zhai et al. 2020): the mean over all images of radius · correct.
+    """ACR: the mean over all images of radius · correct.
 
     It rewards very large radii on few images and grows with n: read it beside the
     curve, and never compare it across n.
+
+    Source: Zhai et al. 2020, ACR.
     """
     return float((log.radius * log.correct).mean())
 
@@ -54,6 +58,8 @@ def upper_envelope(accuracies: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """At each radius (column) the best accuracy over models (rows), and the model that has it.
 
     The published rows are such envelopes: at each radius the best of many models, not one model.
+
+    Source: lecture 14, Table 1, Table 2; blog, upper envelopes.
     """
     return accuracies.max(), accuracies.idxmax()
 
