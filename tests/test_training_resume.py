@@ -73,9 +73,9 @@ def test_a_run_folder_holds_configuration_weights_and_a_record_an_epoch(tmp_path
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3])
-@pytest.mark.parametrize("momentum", [0.9, 0.0])
-def test_a_resumed_run_gives_the_same_weights_and_records_bit_for_bit(tmp_path, few, stop, momentum):
-    config = changed(CONFIG, momentum=momentum)
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.0}, {"average": 0.9, "decayed": "matrices"}])
+def test_a_resumed_run_gives_the_same_weights_and_records_bit_for_bit(tmp_path, few, stop, options):
+    config = changed(CONFIG, **options)
     whole = finish(config, tmp_path / "whole", few)
     interrupt(config, tmp_path / "parts", few, stop)
     assert not (tmp_path / "parts" / "weights.safetensors").exists()
