@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import normal, subset, training_options, uniform
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from rslab.config import METHODS, TrainConfig
 from rslab.data.datasets import LabeledImages
@@ -95,6 +96,50 @@ def test_one_step_is_one_batch_with_all_its_copies(few):
             assert error < 0.05  # channels-last rounds in another order, which may tip a ReLU at 0
 
 
+def test_the_running_average_is_kept_and_changes_nothing_of_the_training(few):
+    """After each step t: average ← d average + (1 − d) weights, d = min(0.8, (1 + t)/(10 + t)), buffers too."""
+    config = tiny("gaussian", epochs=3)
+    seen: list[dict] = []
+
+    def look(optimizer, *_):
+        seen.append([parameter.detach().clone() for group in optimizer.param_groups for parameter in group["params"]])
+
+    hook = register_optimizer_step_post_hook(look)
+    try:
+        records = list(train(replace(config, average=0.8), data=few))
+    finally:
+        hook.remove()
+    expected = seen[0]
+    for t, weights in enumerate(seen[1:], start=1):
+        decay = min(0.8, (1 + t) / (10 + t))
+        expected = [decay * old + (1 - decay) * new for old, new in zip(expected, weights, strict=True)]
+    kept = records[-1]["model"]
+    for ours, theirs in zip(kept.parameters(), expected, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6)
+    plain = list(train(config, data=few))
+    assert [record["loss"] for record in records] == [record["loss"] for record in plain]
+    last, average = (dict(model.named_buffers()) for model in (plain[-1]["model"], kept))
+    moved = [name for name in last if name.endswith("running_mean") and not torch.equal(last[name], average[name])]
+    assert moved and all(average[name].isfinite().all() for name in average)
+
+
+def test_decay_can_spare_biases_and_batch_norm(few):
+    """One step: a decayed weight w moves by lr (1 + momentum) decay w more, by Nesterov; the others by nothing more."""
+    base = tiny("standard", batch_size=48, schedule="step", lr=0.5, momentum=0.5, weight_decay=0.0)
+    plain, sparing, all_of_them = (
+        dict(train_to_end(replace(base, **options), data=few).named_parameters())
+        for options in ({}, {"weight_decay": 0.1, "decayed": "matrices"}, {"weight_decay": 0.1})
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(base.seed)
+        start = dict(build_model("cnn", "digits", 10).named_parameters())
+    for name, weight in plain.items():
+        decay = 0.05 * 1.5 * 0.1 * start[name]
+        assert torch.allclose(all_of_them[name], weight - decay, atol=1e-6)
+        assert torch.allclose(sparing[name], weight - decay if weight.ndim > 1 else weight, atol=1e-6)
+    assert any(start[name].ndim == 1 and start[name].any() for name in start)
+
+
 def test_epsilon_warms_up_linearly_to_its_full_size(few):
     config = tiny("smoothadv", epochs=6, epsilon=0.8, warmup=4, steps=1, samples=1)
     epsilons = [record["epsilon"] for record in train(config, data=subset(few, 16))]
@@ -107,6 +152,11 @@ def test_learning_rates_follow_the_schedules(few):
     assert rates == pytest.approx(
         [0.2 * s for s in (0.25, 0.75, 0.9375, 0.8125, 0.6875, 0.5625, 0.4375, 0.3125, 0.1875, 0.0625)]
     )
+    early = tiny("standard", epochs=4, batch_size=48, lr=0.2, rise=0.5)
+    rates = [record["lr"] for record in train(early, data=few)]
+    assert rates == pytest.approx([0.2 * s for s in (0.25, 0.75, 0.75, 0.25)])
+    falling = tiny("standard", epochs=2, batch_size=48, lr=0.2, rise=0.0)
+    assert [record["lr"] for record in train(falling, data=few)] == pytest.approx([0.15, 0.05])
     step = tiny("standard", epochs=6, batch_size=48, lr=0.2, schedule="step")
     rates = [record["lr"] for record in train(step, data=few)]
     assert rates == pytest.approx([0.2, 0.2, 0.02, 0.02, 0.002, 0.002])
