@@ -62,6 +62,13 @@ def test_every_shipped_plan_can_be_read(recipe):
     assert read_recipe(recipe)
 
 
+def test_the_recipe_that_the_docs_show_can_be_read(tmp_path):
+    page = (Path(__file__).parent.parent / "docs" / "reproduce.md").read_text(encoding="utf-8")
+    gaussian, smoothadv = read_recipe(recipe_of(tmp_path, page.split("```toml\n")[1].split("```")[0]))
+    assert (gaussian.name, gaussian.certify.n) == ("gaussian", 10_000)
+    assert smoothadv.train == TrainConfig(method="smoothadv", epsilon=0.5)
+
+
 @pytest.mark.parametrize(
     "text, said",
     [
