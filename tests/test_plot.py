@@ -1,6 +1,7 @@
 """`rslab plot`: the curves that it draws, the files that it writes, and what it refuses."""
 
 import errno
+import io
 from xml.etree import ElementTree
 
 import numpy as np
@@ -97,6 +98,7 @@ def test_names_and_titles_are_drawn_as_they_are_and_there_may_be_many(tmp_path, 
     (axes,) = figure.axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == names
     assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) == len(names)
+    figure.savefig(io.BytesIO(), format="png")  # none is taken for a formula, which fails at the drawing
     log = published_log(tmp_path / "log", [0.3])
     assert call(monkeypatch, capsys, "plot", log, "--out", tmp_path / "a.png", "--title", r"$x_{$ $\foo$")[0] == 0
 
