@@ -21,7 +21,7 @@ from rslab.cli.shared import (
 )
 from rslab.evaluate.attack import attack_dataset
 from rslab.evaluate.settings import AttackSettings, check_counts, chosen_indices
-from rslab.evaluate.target import check_target, load_target, trained_sigma
+from rslab.evaluate.target import check_arch, check_target, load_target, trained_sigma
 from rslab.machine.devices import choose_device
 from rslab.smoothing.bounds import top_class_p_value
 from rslab.store.logs import check_place, read_log
@@ -62,7 +62,8 @@ def attack(
     log, device = log_path(out, run, "attack.tsv"), choose_device(device)
     if transfer is not None:
         read_run(transfer)
-    check_target(run, dataset, normalization, arch)
+    check_target(run, dataset, normalization)
+    check_arch(arch, *filter(None, (run, transfer)))
     check_counts(settings, device, read_run(run)[1] if run.is_dir() and not dataset else None)
     check_place(log, resume)
     model, data, _, _ = load_target(run, dataset, normalization, chosen.sigma, arch)

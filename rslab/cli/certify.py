@@ -22,7 +22,7 @@ from rslab.cli.shared import (
 from rslab.errors import InputError
 from rslab.evaluate.certify import certify_dataset
 from rslab.evaluate.settings import CertifySettings, check_counts, chosen_indices
-from rslab.evaluate.target import check_target, load_target, trained_sigma
+from rslab.evaluate.target import check_arch, check_target, load_target, trained_sigma
 from rslab.machine.devices import choose_device
 from rslab.smoothing.bounds import max_certified_radius
 from rslab.store.logs import check_place
@@ -61,7 +61,8 @@ def certify(
     sigma = chosen_sigma(chosen.sigma, trained)
     settings = CertifySettings(**asdict(chosen) | {"sigma": sigma} | ({"bound": "sequential"} if sequential else {}))
     log, device = log_path(out, run, "certify.tsv"), choose_device(device)
-    check_target(run, dataset, normalization, arch)
+    check_target(run, dataset, normalization)
+    check_arch(arch, run)
     check_counts(settings, device)
     check_place(log, resume)
     model, data, _, _ = load_target(run, dataset, normalization, chosen.sigma, arch)

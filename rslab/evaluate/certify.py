@@ -28,6 +28,7 @@ from rslab.evaluate.preparation import (
 from rslab.evaluate.settings import CertifySettings, chosen_indices
 from rslab.machine.randomness import generator_for
 from rslab.networks.compiled import CompiledNetwork, compiled_or_plain
+from rslab.smoothing.bounds import SOFT_BOUNDS
 from rslab.smoothing.classifier import SmoothedClassifier
 from rslab.smoothing.function import as_module, check_function
 from rslab.smoothing.sampling import SLACK
@@ -64,7 +65,7 @@ def certify_dataset(
         size = min(size, plan.between) if plan else size  # no look waits for a batch filled up with zeros
         network = compiled_or_plain(network, size, noisy_batch(data, size, settings.sigma, device))
         settings = replace(settings, compile=isinstance(network, CompiledNetwork))
-    if settings.bound in ("hoeffding", "bernstein"):
+    if settings.bound in SOFT_BOUNDS:
         note_softmax(network, data, device)
     described = asdict(settings)
     described.pop("radii")

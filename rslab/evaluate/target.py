@@ -25,7 +25,7 @@ def trained_sigma(target: Path) -> float | None:
     return config.sigma if config.method in NOISY else None
 
 
-def check_target(target: Path, dataset: str | None, normalization: str, arch: str | None = None) -> None:
+def check_target(target: Path, dataset: str | None, normalization: str) -> None:
     """What can be refused of the options of `load_target` before anything is loaded."""
     check_choice("normalization", normalization, ("auto", *NORMALIZATIONS))
     if dataset is not None:
@@ -35,8 +35,12 @@ def check_target(target: Path, dataset: str | None, normalization: str, arch: st
             f"normalization: got {normalization!r} with a run folder, whose config.json says which it has, "
             "expected 'auto'."
         )
-    if arch is not None and not (target.is_dir() and ":" in run_folder.read_run(target)[0].arch):
-        raise InputError(f"arch: got {arch!r} with {target}, which says what network it is, expected none.")
+
+
+def check_arch(arch: str | None, *runs: Path) -> None:
+    """`InputError` for an `arch` of which none of the runs has a use: each says itself what network it is."""
+    if arch is not None and not any(run.is_dir() and ":" in run_folder.read_run(run)[0].arch for run in runs):
+        raise InputError(f"arch: got {arch!r} with {runs[0]}, which says what network it is, expected none.")
 
 
 def load_target(target: Path, dataset: str | None, normalization: str, sigma: float | None, arch: str | None = None):
@@ -46,7 +50,7 @@ def load_target(target: Path, dataset: str | None, normalization: str, sigma: fl
     "auto" both are tried on 200 noisy test images; the better one is taken, and said.
     """
     trained = trained_sigma(target)
-    check_target(target, dataset, normalization, arch)
+    check_target(target, dataset, normalization)
     if target.is_dir():
         model, config = run_folder.load_run(target, arch=arch)
         return model, load_dataset(dataset or config.dataset, "test"), trained, target

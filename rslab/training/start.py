@@ -10,6 +10,7 @@ from rslab.data.datasets import DATASETS, LabeledImages, load_dataset
 from rslab.data.imagenet import FolderImages
 from rslab.errors import InputError, WorkError, check_choice
 from rslab.networks.models import build_model, check_channels
+from rslab.smoothing.function import failures_in, logits_of
 from rslab.smoothing.images import check_images
 from rslab.store import run_folder
 
@@ -20,6 +21,8 @@ def initial_model(config: TrainConfig, data: LabeledImages) -> nn.Module:
         torch.manual_seed(config.seed)
         model = build_model(config.arch, config.dataset, data.num_classes, normalization=config.normalization)
     check_channels(model, data.images[:1])
+    if ":" in config.arch:
+        _check_network(model, data, config.arch)
     if config.pretrained is None:
         return model
     source, source_config = run_folder.load_run(config.pretrained, arch=config.arch)
@@ -34,6 +37,17 @@ def initial_model(config: TrainConfig, data: LabeledImages) -> nn.Module:
         raise InputError(f"pretrained: got {name!r} of shape {shapes}: only the head may differ.")
     model.load_state_dict({name: ours[name] if name in different else theirs[name] for name in ours})
     return model
+
+
+@torch.no_grad()
+def _check_network(model: nn.Module, data: LabeledImages, arch: str) -> None:
+    """`InputError` unless a network of the caller's takes the images and gives one logit a class."""
+    image = data.images[:1]
+    with failures_in(f"arch: got {arch!r}, which fails on {{}}.", image):
+        logits = logits_of(model, image)
+    if logits.shape != (1, data.num_classes):
+        got = f"logits of shape {tuple(logits.shape)} for one image"
+        raise InputError(f"arch: got {arch!r}, which gives {got}, expected (1, {data.num_classes}).")
 
 
 def training_set_of(config: TrainConfig, data: LabeledImages, device: str) -> tuple[Tensor, Tensor, Tensor]:
