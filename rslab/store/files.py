@@ -103,6 +103,7 @@ def read_json(path: Path) -> dict:
 
 
 def reason_of(error: Exception) -> str:
+    """What the system says of a failure, in one line."""
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).split("\n")[0]
 
 
@@ -131,6 +132,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def fill_model(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Give `model` the tensors of a file, if names, shapes and kinds are its own; else `InputError`."""
     wanted = model.state_dict()
     # Checkpoints older than this counter lack it; it plays no part in a prediction.
     missing = [n for n in wanted if n not in tensors and not n.endswith("num_batches_tracked")]
