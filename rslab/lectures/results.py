@@ -41,7 +41,8 @@ def certified_accuracy_figure(curves: dict[str, tuple[np.ndarray, np.ndarray]], 
 @styled
 def logs_figure(logs: dict[str, pd.DataFrame], title: str = "") -> Figure:
     """Certified accuracy of logs against the ℓ2 radius, with 95 % intervals for the choice of their images."""
-    radii = curve_grid(logs)
+    # where the curves fall, exactly; the grid beside it carries them on
+    radii = np.unique(np.concatenate([curve_grid(logs), *(log.radius for log in logs.values())]))
     curves = {name: (radii, certified_accuracy(log, radii)) for name, log in logs.items()}
     figure = certified_accuracy_figure(curves, title)
     (axes,) = figure.axes
