@@ -164,7 +164,7 @@ def test_the_slack_is_taken_from_every_bound():
     plan = SequentialPlan(0.25, (0.0, 0.25), 1000, ALPHA, S)
     sequential = smoothed.certify_sequential(x, 10, plan)
     assert sequential.radius == 0.25 and sequential.p_a_lower == pytest.approx(norm.cdf(1), abs=1e-15)
-    assert plan.misses == pytest.approx(norm.sf([0, 1]) - S, abs=1e-15)
+    assert plan.miss_rates == pytest.approx(norm.sf([0, 1]) - S, abs=1e-15)
     with pytest.raises(InputError, match="^plan: got slack 0, expected 7.45"):
         smoothed.certify_sequential(x, 10, SequentialPlan(0.25, (0.0, 0.25), 1000, ALPHA))
 

@@ -94,7 +94,7 @@ def test_what_it_certifies_clopper_pearson_certifies_on_the_same_votes(sigma):
 def test_the_last_look_is_hardly_stricter_than_a_single_one():
     """Most of α is left for it: what n votes would decide, this decides with few exceptions."""
     plan = SequentialPlan.within_reach(0.5, RADII, 100_000, ALPHA)
-    for miss, row in zip(plan.misses, plan.boundaries, strict=True):
+    for miss, row in zip(plan.miss_rates, plan.boundaries, strict=True):
         once = boundary(float(miss), (100_000,), ALPHA)[0]
         spread = np.sqrt(100_000 * miss * (1 - miss))
         assert once - 0.5 * spread - 1 <= row[-1] <= once
@@ -106,13 +106,13 @@ def test_the_last_look_is_hardly_stricter_than_a_single_one():
 def false_certificates(plan: SequentialPlan, miss: float, repetitions: int, seed: int) -> int:
     """How often a radius passes that does not hold when votes miss with probability `miss`."""
     _, passed = simulate(plan, np.full(repetitions, 1 - miss), np.random.default_rng(seed))
-    return int((passed > (plan.misses > miss * (1 + 1e-12)).sum()).sum())
+    return int((passed > (plan.miss_rates > miss * (1 + 1e-12)).sum()).sum())
 
 
 @pytest.mark.parametrize("sigma", [0.25, 1.0])
 def test_false_certificates_are_at_most_alpha_at_every_threshold_and_beside_it(sigma):
     plan = SequentialPlan.within_reach(sigma, RADII, 10_000, ALPHA)
-    for number, miss in enumerate(plan.misses):
+    for number, miss in enumerate(plan.miss_rates):
         for step, beside in enumerate((1.0, 1.01, 0.99)):
             false = false_certificates(plan, beside * miss, 100_000, seed=10 * number + step)
             # Fails by chance once in 10⁶; the true rate at a threshold is just below α.
@@ -122,13 +122,13 @@ def test_false_certificates_are_at_most_alpha_at_every_threshold_and_beside_it(s
 def test_the_simulation_notices_what_naive_peeking_does():
     """The same count with an ordinary bound at every look: about eight times α, as the check above would see."""
     plan = SequentialPlan(0.5, (0.5,), 10_000, ALPHA)
-    once = [boundary(float(plan.misses[0]), (votes,), ALPHA)[0] for votes in plan.looks]
+    once = [boundary(float(plan.miss_rates[0]), (votes,), ALPHA)[0] for votes in plan.looks]
 
     class Naive(SequentialPlan):
         boundaries = np.array([once])
 
     naive = Naive(0.5, (0.5,), 10_000, ALPHA)
-    false = false_certificates(naive, float(plan.misses[0]), 100_000, seed=1)
+    false = false_certificates(naive, float(plan.miss_rates[0]), 100_000, seed=1)
     assert binomtest(false, 100_000, ALPHA, alternative="greater").pvalue < 1e-20
 
 
@@ -184,7 +184,7 @@ def test_no_vote_helps_where_n_votes_certify_nothing_and_the_floor_rises_towards
 def test_no_rule_that_is_as_strong_stays_under_the_floor(p_a):
     """Also not one that is told p_A: Wald's test of p_A against the threshold, the best there is, comes close."""
     plan = SequentialPlan(0.5, (0.5,), 100_000, ALPHA)
-    q, rng = 1 - plan.misses[0], np.random.default_rng(0)
+    q, rng = 1 - plan.miss_rates[0], np.random.default_rng(0)
     floor = float(floor_votes(plan, p_a))
     hit, miss = np.log(p_a / q), np.log((1 - p_a) / (1 - q))
     walks = rng.binomial(1, p_a, (1000, 20_000))

@@ -74,7 +74,7 @@ def test_coverage_is_as_promised_and_a_frequency_in_place_of_a_bound_is_noticed(
 
 def test_votes_looked_at_again_and_again_are_noticed(monkeypatch):
     assert soundness.cover_sequentially(0.05, times=100)["p_value"] > 1e-3
-    naive = property(lambda plan: np.array([[int(k * miss) for k in plan.looks] for miss in plan.misses]))
+    naive = property(lambda plan: np.array([[int(k * miss) for k in plan.looks] for miss in plan.miss_rates]))
     monkeypatch.setattr(soundness.SequentialPlan, "boundaries", naive)
     assert soundness.cover_sequentially(0.05, times=100)["p_value"] < 1e-12
 

@@ -170,7 +170,7 @@ class SmoothedClassifier:
         passed, n = int(test.passed[0]), int(test.votes[0])
         prediction = top if passed else ABSTAIN
         radius = plan.radii[passed - 1] if passed else 0.0
-        p_a_lower = 1.0 - float(plan.misses[passed - 1]) - plan.slack if passed else 0.0
+        p_a_lower = 1.0 - float(plan.miss_rates[passed - 1]) - plan.slack if passed else 0.0
         votes = tuple(counts.tolist())
         return Certificate(prediction, radius, top, p_a_lower, votes, n0, n, plan.alpha, self.sigma, "sequential")
 

@@ -165,19 +165,19 @@ class SequentialPlan:
         return looks(self.n, self.between)
 
     @cached_property
-    def misses(self) -> np.ndarray:
+    def miss_rates(self) -> np.ndarray:
         """1 − q_j, the probability of a miss at which radius j just does not hold, less the slack: (J,)."""
         return np.maximum(norm.sf(np.array(self.radii) / self.sigma) - self.slack, 0.0)
 
     @cached_property
     def boundaries(self) -> np.ndarray:
         """c_k of every radius: (J, K)."""
-        return np.array([boundary(float(miss), self.looks, self.alpha) for miss in self.misses])
+        return np.array([boundary(float(miss), self.looks, self.alpha) for miss in self.miss_rates])
 
     @cached_property
     def limits(self) -> np.ndarray:
         """From how many misses on each radius is given up: (J, K)."""
-        return np.array([hopeless(float(miss), self.looks, self.alpha) for miss in self.misses])
+        return np.array([hopeless(float(miss), self.looks, self.alpha) for miss in self.miss_rates])
 
 
 class SequentialTest:
@@ -237,13 +237,13 @@ def floor_votes(plan: SequentialPlan, p_a: np.ndarray) -> np.ndarray:
 
     Source: Wald 1945, expected sample size.
     """
-    misses = 1 - np.asarray(p_a, float)
-    floor = np.zeros_like(misses)
-    for miss in plan.misses:
+    rates = 1 - np.asarray(p_a, float)
+    floor = np.zeros_like(rates)
+    for miss in plan.miss_rates:
         most = boundary(float(miss), (plan.n,), plan.alpha)[0]  # CERTIFY's own decision
-        strength = binom.cdf(most, plan.n, misses)
+        strength = binom.cdf(most, plan.n, rates)
         needed = np.where(strength > plan.alpha, _kl(strength, plan.alpha), 0.0)
-        told = _kl(misses, miss)
+        told = _kl(rates, miss)
         floor = np.maximum(floor, np.divide(needed, told, out=np.zeros_like(told), where=needed > 0))
     return floor
 

@@ -78,7 +78,7 @@ def paths_figure(plan: SequentialPlan, p_a: tuple[float, ...], seed: int = 0) ->
     some = reach >= 0
     axes.plot(taken[some], reach[some] / taken[some], color=GREEN, linewidth=2.5, label="passes on or below")
     axes.plot(taken[:-1], limits[:-1] / taken[:-1], color=ORANGE, linewidth=2.5, label="given up on or above")
-    axes.axhline(plan.misses[0], color=INK, linestyle=":", label="miss rate at which the radius just fails")
+    axes.axhline(plan.miss_rates[0], color=INK, linestyle=":", label="miss rate at which the radius just fails")
     rng = np.random.default_rng(seed)
     for p, color in zip(p_a, (BLUE, SKY, GREY, PURPLE), strict=False):
         new = np.diff(taken, prepend=0)
