@@ -41,9 +41,10 @@ lint: $(READY)
 html: $(READY)
 	$(BIN)/python -m rslab.lectures.html build/html
 
-# The API reference, from the docstrings, in build/api.
+# The API reference, from the docstrings, in build/api; docs/python.md has the names of `rslab` itself.
+WINGS := errors config smoothing attacks training evaluate report data networks machine store lectures experiments cli
 api: $(READY)
-	$(BIN)/pdoc --output-directory build/api rslab !rslab.lectures.notebook_startup
+	$(BIN)/pdoc --output-directory build/api $(addprefix rslab.,$(WINGS)) !rslab.lectures.notebook_startup
 
 clean:
 	rm -rf .venv

@@ -1,6 +1,7 @@
 """The house: ten wings, each importing only from those before it, and light where it can be."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,11 @@ def test_every_name_of_the_public_face_is_where_it_says():
         rslab.imaginary  # noqa: B018
     with pytest.raises(ImportError):
         exec("from rslab import imaginary")
+
+
+def test_the_api_reference_has_every_wing():
+    (wings,) = re.findall(r"^WINGS := (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(wings.split()) == sorted(ORDER)
 
 
 def test_the_readme_maps_every_wing_and_core_file():
