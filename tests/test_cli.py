@@ -217,7 +217,7 @@ MISTAKES = [
     ("attack RUN --batch 0", "batch: got 0"),
     ("train --precision half --out new", "precision: got 'half'"),
     ("data imaginary", "dataset: got 'imaginary'"),
-    ("imaginary", "Unknown command"),
+    ("imaginary", "command: got 'imaginary', expected one of lab, "),
     ("certify RUN --n many", "--n"),
 ]
 

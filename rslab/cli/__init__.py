@@ -5,12 +5,26 @@ A file a command, loaded when it is called: `rslab --help` needs no PyTorch.
 """
 
 import sys
+from difflib import get_close_matches
 from errno import ENAMETOOLONG
+from io import TextIOWrapper
+from shutil import get_terminal_size
 from typing import get_args
 
-from cyclopts import App, CoercionError, CycloptsError, Parameter, UnusedCliTokensError, convert
+from cyclopts import (
+    App,
+    CoercionError,
+    CycloptsError,
+    MissingArgumentError,
+    Parameter,
+    UnknownCommandError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+    convert,
+)
 from cyclopts.help import DefaultFormatter, PanelSpec
 from rich.box import Box
+from rich.console import Console
 
 from rslab.config import expected
 from rslab.errors import InputError, WorkError
@@ -37,10 +51,12 @@ def _shown(default) -> str | None:
 
 
 def _strictly(kind, tokens):
-    """The value of an option, where a whole number is one: the parser alone would make 2 of 1.5."""
-    if int in (kind, *get_args(kind)) and not tokens[0].value.removeprefix("-").isdecimal():
+    """The value of an option, where the parser alone would make a whole number of 1.5, and nothing of "none"."""
+    if int in (kind, *get_args(kind)):
+        return int(tokens[0].value)
+    if (value := convert(kind, tokens)) is None:
         raise ValueError
-    return convert(kind, tokens)
+    return value
 
 
 app = App(
@@ -49,9 +65,11 @@ app = App(
     "σ, ε and radii are l2 distances for images in [0, 1]; papers that count ε in 1/255ths mean ε/255 here.",
     version_flags=[],
     help_format="plaintext",
-    help_formatter=DefaultFormatter(panel_spec=PanelSpec(box=Box("    \n" * 8))),
+    help_formatter=DefaultFormatter(panel_spec=PanelSpec(box=Box("    \n" * 8, ascii=True))),
     # of an option given twice the last counts, as everywhere: a script may end in the reader's own
-    default_parameter=Parameter(negative=(), allow_repeating=True, show_default=_shown, converter=_strictly),
+    default_parameter=Parameter(
+        negative=(), allow_repeating=True, show_default=_shown, converter=_strictly, json_list=False, json_dict=False
+    ),
     result_action="return_value",
 )
 for order, (name, line) in enumerate(COMMANDS.items()):
@@ -61,13 +79,16 @@ for order, (name, line) in enumerate(COMMANDS.items()):
 def main() -> None:
     """Run the command line; every expected mistake becomes one sentence."""
     words = sys.argv[1:] or ["--help"]
+    if isinstance(sys.stdout, TextIOWrapper):  # no σ in Windows' cp1252: "\\u03c3", as on the error output
+        sys.stdout.reconfigure(errors="backslashreplace")
+    console = Console(width=max(get_terminal_size().columns, 40))  # rich never ends where COLUMNS is 0
     try:
         with distributed.joined(words[0]):
-            code = app(words, exit_on_error=False, print_error=False)
+            code = app(words, exit_on_error=False, print_error=False, console=console)
     except InputError as error:
         code = _say(error, 2)
     except CycloptsError as error:
-        code = _say(_sentence(error), 2)
+        code = _say(_sentence(error, words), 2)
     except WorkError as error:
         code = _say(error, 1)
     except KeyboardInterrupt:
@@ -85,15 +106,29 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _sentence(error: CycloptsError) -> str:
-    """What the parser complains of, in our words where it is a value."""
-    if isinstance(error, CoercionError) and error.argument and error.token:
-        name = error.argument.name.lstrip("-").replace("-", "_")
-        kind = expected(error.argument.hint)
-        return f"{name}: got {error.token.value!r}, expected {kind} for {error.argument.name}."
-    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
-        return f"got {error.unused_tokens[0]!r}, expected no more words."
-    return " ".join(str(error).split())
+def _sentence(error: CycloptsError, words: list[str]) -> str:
+    """What the parser complains of, in our words."""
+    command, argument, unused = " ".join(error.command_chain or ()), error.argument, error.unused_tokens
+    if isinstance(error, UnknownCommandError):
+        return f"command: got {words[0]!r}, expected one of {', '.join(COMMANDS)}."
+    if isinstance(error, UnknownOptionError):
+        option = (error.token.keyword or error.token.value).split("=")[0]
+        if "--" in words[: [word.split("=")[0] for word in words].index(option)]:
+            return f"got {option!r} after --, expected options before it."
+        known = [name for other in error.argument_collection for name in other.names if name.startswith("--")]
+        near = f" ({' or '.join(found)}?)" if (found := get_close_matches(option, known, 2, 0.7)) else ""
+        return f"{command}: got {option!r}, expected an option that `rslab {command} --help` shows{near}."
+    if isinstance(error, UnusedCliTokensError) and unused:
+        return f"got {unused[0]!r}, expected no more words."
+    if argument is None or not isinstance(error, CoercionError | MissingArgumentError):
+        return " ".join(str(error).split())
+    name, kind = argument.name.lstrip("-").replace("-", "_"), expected(argument.hint)
+    if isinstance(error, CoercionError) and error.token:
+        return f"{name}: got {error.token.value!r:.80}, expected {kind} for {argument.name}."
+    if argument.name == name:  # a word
+        return f"{name}: got none, expected `rslab {command} {name}`."
+    dash = ", after = where it begins with a dash" if kind in ("text", "a path") else ""
+    return f"{name}: got no value, expected {kind} for {argument.name}{dash}."
 
 
 def _say(message, code: int) -> int:
