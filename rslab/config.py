@@ -7,6 +7,7 @@ is its help on the command line.
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from numbers import Integral
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, Union, get_args, get_origin, get_type_hints
 
@@ -52,14 +53,19 @@ NOISY = ("gaussian", "smoothed", "consistency", "combine1", "combine2", "combine
 # Which options an option's value leaves without use: {decider: {option: the decider's values that use it}}.
 UsedBy = Mapping[str, Mapping[str, tuple]]
 NONE = {"sigma": 0}  # a value that says itself that nothing is done
-KINDS = {float: "a number", int: "a whole number", bool: "True or False", str: "text"}
+KINDS = {float: "a number", int: "a whole number", bool: "True or False", str: "text", Path: "a path"}
 
 
 def check_types(options) -> None:
-    """`InputError` for the first option of a dataclass whose value is not of its annotated type."""
+    """`InputError` for the first option of a dataclass whose value is not of its annotated type.
+
+    A number of NumPy or PyTorch becomes Python's: a run's JSON holds no other.
+    """
     for name, hint in get_type_hints(type(options)).items():
         if not _fits(value := getattr(options, name), hint):
             raise InputError(f"{name}: got {value!r}, expected {expected(hint)}.")
+        if not isinstance(value, int | float | str | NoneType):
+            object.__setattr__(options, name, int(value) if isinstance(value, Integral) else float(value))
 
 
 def expected(hint) -> str:
@@ -78,7 +84,8 @@ def _fits(value, hint) -> bool:
         return any(_fits(value, part) for part in get_args(hint))
     if isinstance(value, bool):
         return hint is bool
-    return isinstance(value, {float: SupportsFloat, int: Integral}.get(hint, hint))
+    scalar = not getattr(value, "shape", ())
+    return scalar and isinstance(value, {float: SupportsFloat, int: Integral}.get(hint, hint))
 
 
 def unused_options(cls, values: Mapping[str, Any], used_by: UsedBy) -> dict[str, str]:
