@@ -53,18 +53,21 @@ class RecipeRun:
 def read_recipe(path: Path) -> list[RecipeRun]:
     """The runs of a recipe's file; a mistake is refused with the line of its run."""
     try:
-        text = check_file(path, "a recipe", most=files.TEXT_BYTES).read_text(encoding="utf-8")
+        text = check_file(path, "a recipe", most=files.TEXT_BYTES).read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         known = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.toml")))
         raise InputError(f"recipe: got {path}, which cannot be read, expected one of {known} or a file.") from error
     try:
         tables = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(f"{path.name}: got no TOML ({error}), expected a table a model.") from error
+    except (ValueError, RecursionError) as error:
+        table = 'a table a model: a line [name], below it lines such as method = "gaussian"'
+        raise InputError(f"{path.name}: got no TOML ({error}), expected {table}.") from error
     defaults, runs = tables.pop("defaults", {}), []
-    for name, options in tables.items():
+    for name, options in ({"defaults": defaults} | tables).items():
         try:
-            runs.append(_run(name, defaults, options))
+            _check_table(name, options)
+            if name != "defaults":
+                runs.append(_run(name, defaults, options))
         except InputError as error:
             raise InputError(f"{path.name}, line {_line(text, name, str(error))}: {error}") from error
     if not runs:
@@ -72,12 +75,15 @@ def read_recipe(path: Path) -> list[RecipeRun]:
     return runs
 
 
-def _run(name: str, defaults, options) -> RecipeRun:
+def _check_table(name: str, table) -> None:
+    for path, found in ((), table), (("certify",), table.get("certify", {}) if isinstance(table, dict) else {}):
+        if not isinstance(found, dict):
+            raise InputError(f"{': '.join((name, *path))}: got {found!r}, expected a table of options.")
+
+
+def _run(name: str, defaults: dict, options: dict) -> RecipeRun:
     if not RUN_NAME.fullmatch(name):
         raise InputError(f"got run name {name!r}, expected one of letters, digits, . _ + and -.")
-    for table in (options, defaults):
-        if not isinstance(table, dict) or not isinstance(table.get("certify", {}), dict):
-            raise InputError(f"{name}: got {table!r}, expected a table of options.")
     certify = {**defaults.get("certify", {}), **options.get("certify", {})}
     own = {key: value for key, value in options.items() if key != "certify"}
     training = {key: value for key, value in (defaults | options).items() if key != "certify"}
