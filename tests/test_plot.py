@@ -119,7 +119,7 @@ MISTAKES = {
     "plot folder.pdf": "PATH: got folder.pdf, which holds no certification log, expected one at least.",
     "plot empty": "PATH: got no log with a row (empty (no row after the header): empty), expected one at least.",
     "plot attack.tsv": "attack.tsv: got a log of attacks, expected one of certification.",
-    "plot": "parameter PATH requires an argument.",
+    "plot": "PATH: got none, expected `rslab plot PATH`.",
 }
 
 

@@ -88,7 +88,7 @@ def test_the_recipe_that_the_docs_show_can_be_read(tmp_path):
         ("['a/b']", "line 1: got run name 'a/b'"),
         ("[a]\n[a]", "got no TOML (Cannot declare ('a',) twice"),
         ("['../a']", "line 1: got run name '../a'"),
-        ("a = 3", "line 1: defaults: got 3, expected a table of options"),
+        ("a = 3", "line 1: a: got 3, expected a table of options"),
         ("[a]\ncertify = 3", "line 2: a: certify: got 3, expected a table of options"),
         ("[[a]]", "a: got [{}], expected a table of options"),
         ("defaults = 3\n[a]", "line 1: defaults: got 3, expected a table of options"),
