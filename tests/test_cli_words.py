@@ -1,5 +1,6 @@
 """Odd words on the command line and in recipes: one sentence, the exit code, and nothing written."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -59,6 +60,23 @@ def test_an_odd_word_is_named_with_what_was_expected(tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     assert call(monkeypatch, capsys, words) == (2, "", f"rslab: {sentence}\n")
     assert list(tmp_path.iterdir()) == []
+
+
+STOPPED = [
+    ("train", "rslab.cli.train.choose_device", "stopped; the same command with --resume goes on."),
+    ("demo", "rslab.cli.demo.choose_device", "stopped; the same command goes on."),
+    ("data", "rslab.cli.data.data_root", "stopped."),
+]
+
+
+@pytest.mark.parametrize(("command", "place", "sentence"), STOPPED, ids=[command for command, *_ in STOPPED])
+def test_who_stops_a_command_is_told_how_it_goes_on(tmp_path, monkeypatch, capsys, command, place, sentence):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(importlib.import_module(place.rpartition(".")[0]), place.rpartition(".")[2], stop)
+    assert call(monkeypatch, capsys, [command]) == (130, "", f"rslab: {sentence}\n")
 
 
 @pytest.mark.parametrize("number", ["+0", "0_0", " 0", "-0"])

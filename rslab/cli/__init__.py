@@ -42,6 +42,10 @@ COMMANDS = {
     "bench": "Time this implementation against the plain reference algorithm.",
     "data": "Show where the data sets are; --download fetches what is absent.",
 }
+GOING_ON = {
+    **dict.fromkeys(("train", "certify", "attack"), "; the same command with --resume goes on"),
+    **dict.fromkeys(("demo", "reproduce"), "; the same command goes on"),
+}
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "Storage size calculation overflowed")
 
 
@@ -71,6 +75,7 @@ app = App(
         negative=(), allow_repeating=True, show_default=_shown, converter=_strictly, json_list=False, json_dict=False
     ),
     result_action="return_value",
+    suppress_keyboard_interrupt=False,  # `main` says how to go on
 )
 for order, (name, line) in enumerate(COMMANDS.items()):
     app.command(f"rslab.cli.{name}:{name}", name=name, help=line, sort_key=order)
@@ -92,7 +97,7 @@ def main() -> None:
     except WorkError as error:
         code = _say(error, 1)
     except KeyboardInterrupt:
-        code = _say("stopped; the same command with --resume goes on.", 130)
+        code = _say(f"stopped{GOING_ON.get(words[0], '')}.", 130)
     except BrokenPipeError:  # `rslab table … | head`
         sys.stdout = None
         code = 1
