@@ -59,10 +59,12 @@ KINDS = {float: "a number", int: "a whole number", bool: "True or False", str: "
 def check_types(options) -> None:
     """`InputError` for the first option of a dataclass whose value is not of its annotated type.
 
-    A number of NumPy or PyTorch becomes Python's: a run's JSON holds no other.
+    A number of NumPy or PyTorch becomes Python's, and a path text: a run's JSON holds no other.
     """
     for name, hint in get_type_hints(type(options)).items():
-        if not _fits(value := getattr(options, name), hint):
+        if isinstance(value := getattr(options, name), Path):
+            object.__setattr__(options, name, value := str(value))
+        if not _fits(value, hint):
             raise InputError(f"{name}: got {value!r}, expected {expected(hint)}.")
         if not isinstance(value, int | float | str | NoneType):
             object.__setattr__(options, name, int(value) if isinstance(value, Integral) else float(value))

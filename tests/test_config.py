@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -91,6 +92,12 @@ def test_every_method_has_a_line_a_loss_and_a_group():
 def test_a_configuration_comes_back_from_json():
     config = TrainConfig(method="smoothadv", sigma=0.5, step_size=0.1, labels=100, lr=1)
     assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_a_run_may_be_named_by_a_path():
+    assert TrainConfig(pretrained=Path("runs") / "a") == TrainConfig(pretrained=str(Path("runs") / "a"))
+    with pytest.raises(InputError, match="^method: got 'gaussian/a', expected one of"):
+        TrainConfig(method=Path("gaussian/a"))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ def data(
     names: Annotated[list[str] | None, Parameter(name="NAME", help="Data sets (default: all)", negative=())] = None,
     /,
     *,
-    download: Annotated[bool, Parameter(help="Fetch what is absent")] = False,
+    download: Annotated[bool, Parameter(negative="--no-download", help="Fetch what is absent")] = False,
 ) -> int:
     """Show where the data sets are and whether they are whole; --download fetches what is absent."""
     for name in names or DATASETS:
