@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import normal, uniform
+from helpers import normal, seeded, uniform
 from torch import nn
 
 from rslab import attacks
@@ -15,10 +15,6 @@ from rslab.attacks import cross_entropy, ddn, fgsm, margin, pgd, project, stein_
 from rslab.errors import InputError, WorkError
 from rslab.smoothing.classifier import log_mean_probs
 from rslab.smoothing.closed_forms import Halfspace
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def distances(x, adversarial, norm="l2") -> torch.Tensor:

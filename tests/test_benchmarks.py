@@ -52,7 +52,7 @@ def test_the_reference_attack_finds_what_ours_does(model):
     """Steps of 2 ε / T there, 2.5 ε / T by default here: given the same they agree."""
     x, y = uniform(6, 1, 8, 8, seed=1), torch.arange(6)
     noise = 0.25 * torch.randn(4, *x.shape, generator=torch.Generator().manual_seed(2))
-    theirs = benchmarks._reference_pgd(model, x, y, noise, 0.5, 4)
+    theirs = benchmarks.reference_pgd(model, x, y, noise, 0.5, 4)
     f = InferenceNetwork(model)
     ours = attacks.pgd(lambda z: log_mean_probs(f, z, noise), x, y, 0.5, steps=4, step_size=0.25, keep="last")
 

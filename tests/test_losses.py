@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import normal, training_options, uniform
+from helpers import normal, seeded, training_options, uniform
 from torch import nn
 from torch.nn import functional as F
 
@@ -12,10 +12,6 @@ from rslab.networks.models import build_model
 from rslab.training.losses import LOSSES, Step
 
 SIGMA, EPSILON = 0.25, 0.2
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture

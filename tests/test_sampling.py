@@ -7,7 +7,7 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from helpers import normal, subset, uniform
+from helpers import Recorder, normal, subset, uniform
 from scipy.stats import chisquare, norm
 
 from rslab.data.datasets import load_dataset
@@ -39,17 +39,6 @@ S = SLACK["grid"]
 def levels(*shape: int, seed: int = 0) -> torch.Tensor:
     """An 8-bit image."""
     return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(seed)) / 255
-
-
-class Recorder:
-    """A base classifier that keeps every noisy image it was given; all votes for class 0 of 3."""
-
-    def __init__(self):
-        self.seen = []
-
-    def __call__(self, x):
-        self.seen.append(x.clone())
-        return torch.eye(3)[torch.zeros(len(x), dtype=torch.long)]
 
 
 # -- the law of the noise ------------------------------------------------------------------

@@ -7,7 +7,7 @@ from math import comb
 import numpy as np
 import pytest
 import torch
-from helpers import normal, uniform
+from helpers import normal, seeded, uniform
 from scipy.stats import binomtest, norm
 
 from rslab.data.datasets import LabeledImages
@@ -24,10 +24,6 @@ from rslab.store.files import read_json
 from rslab.store.logs import read_log
 
 ALPHA = 0.001
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def halfspace_at(distance: float) -> tuple[Halfspace, torch.Tensor]:

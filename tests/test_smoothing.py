@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import normal, uniform
+from helpers import Recorder, normal, seeded, uniform
 
 from rslab.errors import InputError, WorkError
 from rslab.smoothing import bounds
@@ -17,29 +17,12 @@ ALPHA = 0.001
 ASKED = 4  # batches by which a classifier asks, once, whether f is a function of each image by itself
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def halfspace_at(distance: float, d: int = 12) -> tuple[Halfspace, torch.Tensor]:
     """A half-space and an image (3, 2, 2) at that distance inside it."""
     normal_vector = normal(d, seed=3)
     x = uniform(3, 2, 2, seed=4)
     bias = distance * float(normal_vector.norm()) - float(x.flatten() @ normal_vector)
     return Halfspace(normal_vector, bias), x
-
-
-class Recorder:
-    """A base classifier that keeps every noisy image it was given."""
-
-    def __init__(self, answer: int = 0, num_classes: int = 3):
-        self.answer, self.num_classes, self.seen = answer, num_classes, []
-
-    def __call__(self, x):
-        self.seen.append(x.clone())
-        logits = torch.zeros(len(x), self.num_classes)
-        logits[:, self.answer] = 1.0
-        return logits
 
 
 # -- CERTIFY -----------------------------------------------------------------------------

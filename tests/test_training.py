@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import normal, subset, training_options, uniform
+from helpers import normal, seeded, subset, training_options, uniform
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -17,10 +17,6 @@ from rslab.networks.models import build_model
 from rslab.training.loop import crop_and_flip, train, train_to_end
 
 SIGMA = 0.25
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="module")

@@ -233,7 +233,7 @@ def _sampler(model, images, precision: str):
     return {"noise in float32": _votes(network, x), "ours": _votes(network, x, "grid")}
 
 
-def _reference_pgd(model, x, y, noise, epsilon, steps):
+def reference_pgd(model, x, y, noise, epsilon, steps):
     """PGD on G as published: weights frozen, eval mode, float32, the copies repeated."""
     m = len(noise)
     model.eval().requires_grad_(False)
@@ -260,7 +260,7 @@ def _attack(model, images, precision: str, steps: int = 2, m: int = 4):
     copies = len(images) * m * steps
 
     def reference() -> int:
-        _reference_pgd(model, images, y, noise, 0.5, steps)
+        reference_pgd(model, images, y, noise, 0.5, steps)
         return copies
 
     def ours() -> int:
@@ -287,7 +287,7 @@ def _train(model, images, precision: Precision, steps: int = 2, m: int = 4):
 
     def reference() -> int:
         noise = torch.randn(m, *images.shape, device=images.device) * 0.25
-        adversarial = _reference_pgd(plain, images, y, noise, 0.5, steps)
+        adversarial = reference_pgd(plain, images, y, noise, 0.5, steps)
         copies = adversarial.repeat(m, 1, 1, 1) + noise.flatten(0, 1)
         return update(plain, torch.nn.functional.cross_entropy(plain.train()(copies), y.repeat(m)))
 
