@@ -138,6 +138,15 @@ def test_a_plan_is_carried_out_stopped_and_resumed_to_the_same_logs(tmp_path, mo
     assert carry_out(recipe, parts)
 
 
+def test_a_precision_left_to_the_device_is_what_the_run_says(tmp_path):
+    recipe = read_recipe(recipe_of(tmp_path, SHORT.replace("[a]", '[a]\nprecision = "auto"') + "certify.max = 1\n"))
+    assert carry_out(recipe, tmp_path / "out") and carry_out(recipe, tmp_path / "out")
+    assert run_folder.read_run(tmp_path / "out" / "a")[0].precision in ("float32", "bfloat16")
+    other = read_recipe(recipe_of(tmp_path, SHORT.replace("= 64", "= 65") + "certify.max = 1\n"))
+    with pytest.raises(InputError, match="other options"):
+        carry_out(other, tmp_path / "out")
+
+
 def test_a_run_with_other_options_is_not_certified(tmp_path):
     recipe = read_recipe(recipe_of(tmp_path, SHORT + "certify.max = 1\n"))
     carry_out(recipe, tmp_path / "out")

@@ -48,7 +48,7 @@ def certify_dataset(
     """Certify the chosen images of `data` and append a row an image to `log`; yields the rows.
 
     Columns: idx label predict radius correct time count_a n n0 alpha; n is the number of votes taken.
-    Of several processes each yields the rows of its share (`shares`).
+    Of several processes each yields the rows of its share (`store.shared_log`).
     """
     model = as_module(model)
     data = check_data(data)

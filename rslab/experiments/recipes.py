@@ -131,6 +131,8 @@ def stages(recipe: list[RecipeRun], out: Path) -> Iterator[Stage]:
         if (folder / "config.json").exists():
             # other runs by their last name: the folder of all may have moved
             found, wanted = (c.with_runs(lambda r: Path(r).name) for c in (run_folder.read_run(folder)[0], run.train))
+            if wanted.precision == "auto":  # what the device chose when the run began
+                wanted = replace(wanted, precision=found.precision)
             if found != wanted:
                 raise InputError(
                     f"{folder}: got a run with other options than the recipe's, expected those of {run.name}."

@@ -1,6 +1,6 @@
 """Training on many processes that equals training on one at the same global batch, up to rounding.
 
-Each process takes its part of every batch (`distributed.part_of`), out of noise and
+Each process takes its part of every batch (`machine.distributed.part_of`), out of noise and
 augmentation drawn for the whole batch. Gradients are averaged by DistributedDataParallel,
 and the statistics of batch norm are those of the whole batch: SyncBatchNorm on GPUs, which
 PyTorch has for CUDA alone, `SharedBatchNorm` on the CPU. On one process nothing is changed.

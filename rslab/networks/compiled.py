@@ -16,8 +16,6 @@ from torch import Tensor, nn
 from rslab.errors import WorkError
 from rslab.smoothing.function import ROUNDING, Prepared, difference
 
-# -- compiled ------------------------------------------------------------------------------
-
 
 def compiled_or_plain(network: nn.Module, batch_size: int, images: Tensor, graph: bool = True) -> nn.Module:
     """`network` compiled for batches of `batch_size`, or itself with a sentence on stderr that says why not.

@@ -5,7 +5,7 @@ The same function as the model up to rounding. What is done to it, and why:
 - batch norm becomes part of the convolution before it: one pass over the activations less a layer;
 - channels-last, the layout that convolutions run fastest in on CPU and GPU alike;
 - no gradient for the weights: an attack needs only the image's, for two thirds of the cost;
-- bfloat16 where the hardware multiplies it natively (`devices.choose_precision`). That is *another*
+- bfloat16 where the hardware multiplies it natively (`machine.devices.choose_precision`). That is *another*
   f, and a certificate is for the smoothed version of the f that took the votes: logs record the precision;
 - compiled, if asked: convolution, sum and ReLU in one pass. It takes seconds, so it pays in long runs.
 """

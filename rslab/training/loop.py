@@ -45,13 +45,13 @@ def train(
 
     Bad input is refused at the call, before the first epoch is asked for.
 
-    With `out`, a run folder is written (`records`); with `resume` an interrupted run
+    With `out`, a run folder is written (`training.run`); with `resume` an interrupted run
     goes on after its last whole epoch and gives the same weights, bit for bit on
     one CPU, as if it had never stopped: all randomness of epoch e comes from a generator
     seeded by (seed, e). Without `out`, read the model from the last record's `model`.
     `data` replaces the training split of `config.dataset`.
 
-    Of several processes (`parallel`) each trains on its part of every batch, and only the
+    Of several processes (`machine.parallel`) each trains on its part of every batch, and only the
     first writes.
     """
     config = replace(config, precision=choose_precision(config.precision, device))

@@ -138,7 +138,7 @@ def budget_figure(sizes, values: dict[str, list[float]], alpha: float = 0.001) -
 
 @styled
 def rows_figure(rows: pd.DataFrame, base: str = "SmoothAdv") -> Figure:
-    """What each row adds to the row `base`, in points, at each radius; `rows` as from `published.table_rows`."""
+    """What each row adds to the row `base`, in points, at each radius; `rows` as from `report.published.table_rows`."""
     figure, axes = new_figure(width=8.6, height=3.8)
     marks = dict(zip(ROW_COLORS, "sovD^", strict=True))
     for name in rows.index.drop(base):
