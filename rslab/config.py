@@ -141,12 +141,12 @@ class Attack:
 
     name: AttackName = "pgd"
     norm: Norm = "l2"
-    epsilon: float = 0.5
-    steps: int = 20
-    step_size: float | None = None
-    random_start: bool = False
-    restarts: int = 1
-    objective: Objective = "cross-entropy"
+    epsilon: float = 0.5  # ε: radius of the ball
+    steps: int = 20  # T: iterations, of PGD and DDN
+    step_size: float | None = None  # η of PGD; None: 2.5 ε / T
+    random_start: bool = False  # PGD from a random point of the ball
+    restarts: int = 1  # starts of PGD; all but the first are random
+    objective: Objective = "cross-entropy"  # what is made large; `attacks.OBJECTIVES`
 
     def __post_init__(self):
         check_types(self)
