@@ -211,8 +211,9 @@ def _bytes_on_disk() -> int:
     """What lies in `data_root()` and in the folders of what is downloaded."""
     total = 0
     for folder in (".", "MNIST/raw", "cifar-10-batches-py"):
-        with suppress(OSError):
-            total += sum(entry.stat().st_size for entry in os.scandir(data_root() / folder) if entry.is_file())
+        # closed also where a file goes while it is looked at: the download renames its own
+        with suppress(OSError), os.scandir(data_root() / folder) as entries:
+            total += sum(entry.stat().st_size for entry in entries if entry.is_file())
     return total
 
 
