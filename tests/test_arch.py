@@ -43,10 +43,12 @@ def here(tmp_path, monkeypatch):
     """The current folder, with the file ournet.py, not yet imported; no place of it is on Python's path."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place not in ("", str(tmp_path))])
-    (tmp_path / "ournet.py").write_text(CODE)
-    (tmp_path / "quits.py").write_text("raise SystemExit(0)\n")
-    (tmp_path / "torn.py").write_text("def build(:\n")
-    (tmp_path / "adds.py").write_text("import sys\nsys.path.append('/elsewhere')\nfrom ournet import build\n")
+    (tmp_path / "ournet.py").write_text(CODE, encoding="utf-8")
+    (tmp_path / "quits.py").write_text("raise SystemExit(0)\n", encoding="utf-8")
+    (tmp_path / "torn.py").write_text("def build(:\n", encoding="utf-8")
+    (tmp_path / "adds.py").write_text(
+        "import sys\nsys.path.append('/elsewhere')\nfrom ournet import build\n", encoding="utf-8"
+    )
     yield tmp_path
     for name in ("ournet", "quits", "torn", "adds"):
         sys.modules.pop(name, None)
@@ -56,10 +58,10 @@ def here(tmp_path, monkeypatch):
 def trained(tmp_path_factory):
     """A run of the file's network, trained by the installed command in a process of its own."""
     folder = tmp_path_factory.mktemp("arch")
-    (folder / "ournet.py").write_text(CODE)
+    (folder / "ournet.py").write_text(CODE, encoding="utf-8")
     rslab = Path(sys.executable).with_name("rslab")  # unlike python -m rslab it has no current folder on its path
     words = [rslab, "train", "--arch", "ournet:build", "--epochs", "1", "--device", "cpu"]
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(words, cwd=folder, capture_output=True, encoding="utf-8", timeout=300)
     assert (done.returncode, done.stdout) == (0, "runs/digits-ournet.build-gaussian-0.25\n"), done.stderr
     return folder / "runs" / "digits-ournet.build-gaussian-0.25"
 
@@ -136,7 +138,7 @@ def test_a_run_of_somebodys_code_runs_none_of_it_unasked(run, monkeypatch, capsy
 def test_load_run_and_the_tables_run_no_code_either(run, monkeypatch, capsys):
     with pytest.raises(InputError, match="which is code, expected --arch ournet:build too"):
         load_run(run)
-    (run / "certify.tsv").write_text("idx\tlabel\tpredict\tradius\tcorrect\n0\t1\t1\t0.5\t1\n")
+    (run / "certify.tsv").write_text("idx\tlabel\tpredict\tradius\tcorrect\n0\t1\t1\t0.5\t1\n", encoding="utf-8")
     code, out, _ = call(monkeypatch, capsys, "table", "run", "--recipe", "--radii", "0.5", "--format", "csv")
     assert code == 0 and out.splitlines()[1].startswith("run,ournet:build,,1,")
     assert call(monkeypatch, capsys, "plot", "run")[0] == 0
@@ -178,7 +180,7 @@ def test_a_file_that_was_not_there_a_moment_ago_is_found(here):
     with pytest.raises(InputError, match="No module named 'adds_later'"):
         build_model("adds_later:build", "digits", 10)
     times = here.stat().st_atime_ns, here.stat().st_mtime_ns
-    (here / "adds_later.py").write_text("from ournet import build\n")
+    (here / "adds_later.py").write_text("from ournet import build\n", encoding="utf-8")
     os.utime(here, ns=times)  # as a folder's clock that is too coarse would show it
     try:
         assert isinstance(build_model("adds_later:build", "digits", 10), nn.Module)
@@ -215,7 +217,7 @@ class Pair(nn.Module):
 
 @pytest.mark.parametrize("network", ["few", "many", "maps", "small", "lazy", "Pair"])
 def test_wrong_logits_are_one_sentence_before_the_first_epoch(here, monkeypatch, capsys, network):
-    (here / "wrong.py").write_text(WRONG)
+    (here / "wrong.py").write_text(WRONG, encoding="utf-8")
     try:
         code, out, err = call(monkeypatch, capsys, "train", "--arch", f"wrong:{network}", "--epochs", 1, "--out", "new")
     finally:
@@ -228,7 +230,7 @@ def test_wrong_logits_are_one_sentence_before_the_first_epoch(here, monkeypatch,
     "network, said", [("few", "got 9 classes"), ("many", "got 12 classes"), ("small", "it fails on")]
 )
 def test_wrong_logits_are_not_certified(here, monkeypatch, capsys, network, said):
-    (here / "wrong.py").write_text(WRONG)
+    (here / "wrong.py").write_text(WRONG, encoding="utf-8")
     config = files.read_json(ORDINARY / "config.json")
     config["train"] |= {"arch": f"wrong:{network}"}
     Path("run").mkdir()

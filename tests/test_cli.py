@@ -17,7 +17,7 @@ from rslab.store.logs import read_log, settings_path
 def rslab(*arguments, cwd=None, code=0):
     """Run the command in a process of its own; returns (stdout, stderr)."""
     command = [sys.executable, "-m", "rslab", *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8", timeout=300)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout, done.stderr
@@ -52,19 +52,19 @@ def test_train_leaves_a_run_folder(run):
 
 
 def test_certify_writes_the_columns_of_the_field(run):
-    lines = (run / "certify.tsv").read_text().splitlines()
+    lines = (run / "certify.tsv").read_text(encoding="utf-8").splitlines()
     assert lines[0].split("\t") == "idx label predict radius correct time count_a n n0 alpha".split()
     assert len(lines) == 6
 
 
 def test_certify_again_needs_resume_and_then_adds_only_what_is_missing(run, monkeypatch, capsys):
-    before = (run / "certify.tsv").read_text()
+    before = (run / "certify.tsv").read_text(encoding="utf-8")
     again = ("certify", run, "--n0", 10, "--n", 100, "--max", 7)
     code, _, err = call(monkeypatch, capsys, *again)
     assert code == 2 and "--resume" in err
-    assert (run / "certify.tsv").read_text() == before
+    assert (run / "certify.tsv").read_text(encoding="utf-8") == before
     assert call(monkeypatch, capsys, *again, "--resume")[0] == 0
-    after = (run / "certify.tsv").read_text()
+    after = (run / "certify.tsv").read_text(encoding="utf-8")
     assert after.startswith(before) and len(after.splitlines()) == 8
 
 
@@ -113,7 +113,9 @@ def test_table_of_seeds_gives_mean_and_deviation(monkeypatch, capsys, run, tmp_p
 
 def test_table_with_recipe_says_how_a_run_was_made_and_nothing_of_other_logs(monkeypatch, capsys, run, tmp_path):
     shutil.copytree(run, tmp_path / "ours")
-    (tmp_path / "theirs").write_text("idx\tlabel\tpredict\tradius\tcorrect\ttime\n0\t1\t1\t0.5\t1\t0:00:01\n")
+    (tmp_path / "theirs").write_text(
+        "idx\tlabel\tpredict\tradius\tcorrect\ttime\n0\t1\t1\t0.5\t1\t0:00:01\n", encoding="utf-8"
+    )
     code, out, _ = call(monkeypatch, capsys, "table", tmp_path, "--recipe", "--radii", "0", "--format", "csv")
     assert code == 0
     rows = {line.split(",")[0]: line for line in out.splitlines()}
@@ -238,7 +240,7 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(run, tmp_path, monkeypatch
 
 
 def test_broken_files_are_refused_in_one_sentence(run, tmp_path, monkeypatch, capsys):
-    whole = (run / "certify.tsv").read_text()
+    whole = (run / "certify.tsv").read_text(encoding="utf-8")
     broken = {
         "torn": whole[:-25],
         "foreign": "a,b\n1,2\n",
@@ -248,7 +250,7 @@ def test_broken_files_are_refused_in_one_sentence(run, tmp_path, monkeypatch, ca
         "twice": whole + whole.splitlines()[1] + "\n",
     }
     for name, text in broken.items():
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text, encoding="utf-8")
         code, out, err = call(monkeypatch, capsys, "table", tmp_path / name)
         assert (code, out) == (2, ""), name
         assert err.startswith(f"rslab: {tmp_path / name}: got") and err.count("\n") == 1
@@ -452,7 +454,7 @@ def published_log(path, radii, label=3):
     """A log of another group: their columns, these radii, all correct."""
     rows = [f"{20 * i}\t{label}\t{label}\t{radius}\t1\t15.4\n" for i, radius in enumerate(radii)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("idx\tlabel\tpredict\tradius\tcorrect\ttime\n" + "".join(rows))
+    path.write_text("idx\tlabel\tpredict\tradius\tcorrect\ttime\n" + "".join(rows), encoding="utf-8")
     return path
 
 

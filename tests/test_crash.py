@@ -157,12 +157,12 @@ def test_a_log_on_a_full_disk_loses_no_row_that_it_holds(tmp_path, whole):
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, digits):
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     for out in (tmp_path / "file" / "run", Path("/proc/rslab/run")):
         with pytest.raises((InputError, WorkError), match="could not be written|is a file, expected a folder") as error:
             train(CONFIG, out, data=subset(digits, 32))
         assert str(error.value).count("\n") == 0
-    assert (tmp_path / "file").read_text() == "in the way"
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "in the way"
 
 
 @pytest.mark.soundness

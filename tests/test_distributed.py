@@ -39,7 +39,7 @@ def torchrun(processes: int, *arguments, module: str = "rslab") -> subprocess.Po
     }
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command += ["-m", "--", module, *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
 
 
 def finished(process: subprocess.Popen) -> tuple[int, str, list[str]]:
@@ -50,7 +50,7 @@ def finished(process: subprocess.Popen) -> tuple[int, str, list[str]]:
 
 
 def rank_pid(job: subprocess.Popen, rank: int) -> int:
-    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text(encoding="utf-8").split()
     return next(int(pid) for pid in children if f"RANK={rank}\0".encode() in Path(f"/proc/{pid}/environ").read_bytes())
 
 
@@ -64,7 +64,7 @@ def kill_when(job: subprocess.Popen, rank: int, ready) -> None:
 
 
 def rows_in(path: Path) -> int:
-    return path.read_text().count("\n") if path.exists() else 0
+    return path.read_text(encoding="utf-8").count("\n") if path.exists() else 0
 
 
 def without_time(log: Path):
@@ -225,10 +225,10 @@ def left(tmp_path, single) -> Path:
     """A log of one row with two parts of a dead job: rows 1 and 3, one of them torn, and 0 (merged already) and 2."""
     log = tmp_path / "log.tsv"
     log.with_suffix(".json").write_bytes(single.with_suffix(".json").read_bytes())
-    header, *rows = single.read_text().splitlines(keepends=True)
-    log.write_text(header + rows[0])
-    (tmp_path / ".log.tsv.part-0").write_text(rows[3] + rows[1] + rows[4][:9])
-    (tmp_path / ".log.tsv.part-1").write_text(rows[0] + rows[2])
+    header, *rows = single.read_text(encoding="utf-8").splitlines(keepends=True)
+    log.write_text(header + rows[0], encoding="utf-8")
+    (tmp_path / ".log.tsv.part-0").write_text(rows[3] + rows[1] + rows[4][:9], encoding="utf-8")
+    (tmp_path / ".log.tsv.part-1").write_text(rows[0] + rows[2], encoding="utf-8")
     return log
 
 
@@ -246,14 +246,14 @@ def test_one_process_gathers_the_parts_and_does_the_rest(left, single, trained, 
 @pytest.mark.parametrize("held, parts", [(0, (1, 1)), (0, (2, 0)), (1, (1,)), (2, (0, 0)), (3, (-2,))])
 def test_parts_in_order_after_the_log_lose_no_row(left, single, trained, digits_test, held, parts):
     """The first `held` rows in the log, then parts of so many rows, in order; −2: two that the log holds already."""
-    header, *rows = single.read_text().splitlines(keepends=True)
-    left.write_text("".join([header, *rows[:held]]))
+    header, *rows = single.read_text(encoding="utf-8").splitlines(keepends=True)
+    left.write_text("".join([header, *rows[:held]]), encoding="utf-8")
     for part in left.parent.glob(".log.tsv.part-*"):
         part.unlink()
     next_row = held
     for rank, count in enumerate(parts):
         first = next_row if count >= 0 else held + count
-        (left.parent / f".log.tsv.part-{rank}").write_text("".join(rows[first : first + abs(count)]))
+        (left.parent / f".log.tsv.part-{rank}").write_text("".join(rows[first : first + abs(count)]), encoding="utf-8")
         next_row += max(count, 0)
     assert [row[0] for row in certified(trained, digits_test, left)] == list(range(next_row, 16))
     assert without_time(left).equals(without_time(single))
@@ -270,7 +270,7 @@ def test_while_the_gathered_log_is_written_nobody_else_may(left, trained, digits
 @pytest.mark.parametrize("foreign", ["nonsense\n", "1e3\t0\n", "5\t0\t0\t0.1\n", "\n"])
 def test_a_part_that_is_no_part_is_one_sentence_and_changes_nothing(left, foreign, trained, digits_test):
     before = left.read_bytes()
-    with (left.parent / ".log.tsv.part-0").open("r+") as file:
+    with (left.parent / ".log.tsv.part-0").open("r+", encoding="utf-8") as file:
         file.write(foreign)
     with pytest.raises(InputError) as error:
         certified(trained, digits_test, left)

@@ -75,7 +75,7 @@ def test_a_figure_shows_itself_in_its_encoding_and_its_size(encoding, kind):
 @pytest.mark.parametrize("number", NUMBERS)
 def test_every_figure_of_a_lecture_is_looked_at_by_a_test(number):
     figures = import_module(f"rslab.lectures.lecture{number}.figures")
-    tests = (Path(__file__).parent / f"test_lecture{number}.py").read_text()
+    tests = (Path(__file__).parent / f"test_lecture{number}.py").read_text(encoding="utf-8")
     drawn = {name for name, value in vars(figures).items() if getattr(value, "__module__", "") == figures.__name__}
     missed = [name for name in drawn if name.endswith("_figure") and f"figures.{name}(" not in tests]
     assert drawn and not missed

@@ -255,8 +255,8 @@ def odd_places(tmp_path_factory):
     (folder / "zero").symlink_to("/dev/zero")
     (folder / "full").symlink_to("/dev/full")
     (folder / "folder").mkdir()
-    (folder / "folder" / "note").write_text("mine")
-    (folder / "file").write_text("?!")
+    (folder / "folder" / "note").write_text("mine", encoding="utf-8")
+    (folder / "file").write_text("?!", encoding="utf-8")
     with (folder / "sparse").open("wb") as file:
         file.truncate(2**40)
     here = Path.cwd()
@@ -271,7 +271,7 @@ def said(*words, cwd) -> str:
     """The one sentence with which the command is refused, with exit code 2 and nothing else said."""
     command = [sys.executable, "-m", "rslab", *map(str, words)]
     with subprocess.Popen(
-        command, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
     ) as running:
         try:
             out, err = running.communicate(timeout=60)
@@ -386,7 +386,7 @@ def test_a_log_is_certified_to_its_end_beside_a_pipe(tmp_path, trained_run, monk
     from rslab.cli import main
 
     os.mkfifo(tmp_path / "log")  # of the same settings file
-    (tmp_path / "log.json").write_text('{"weights": "of a log that is gone"}')
+    (tmp_path / "log.json").write_text('{"weights": "of a log that is gone"}', encoding="utf-8")
     monkeypatch.setattr(sys, "argv", f"rslab certify {trained_run} --n 100 --max 1 --out {tmp_path}/log.tsv".split())
     with pytest.raises(SystemExit) as stop:
         main()

@@ -87,7 +87,7 @@ def test_no_file_imports_itself_in_a_circle():
 )
 def test_what_is_light_loads_nothing_heavy(statement, absent):
     code = f"{statement}\nimport sys\nprint('loaded:', *sorted({{*sys.modules}} & {{*{absent!r}.split()}}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "loaded:"
 

@@ -167,11 +167,11 @@ def symlink_to_a_class(folder):
 
 
 def text(folder):
-    (folder / "notes.txt").write_text("no image")
+    (folder / "notes.txt").write_text("no image", encoding="utf-8")
 
 
 def text_called_jpeg(folder):
-    (folder / "z.JPEG").write_text("no image")
+    (folder / "z.JPEG").write_text("no image", encoding="utf-8")
 
 
 def gif_called_jpeg(folder):

@@ -134,7 +134,7 @@ def test_bfloat16_certifies_what_float32_does_and_the_log_says_which(trained, di
         log = tmp_path / f"{precision}.tsv"
         settings = CertifySettings(**{**CERTIFY.__dict__, "precision": precision})
         counts[precision] = torch.tensor([row[6] for row in certify_dataset(trained, digits_test, settings, log)])
-        assert json.loads(log.with_suffix(".json").read_text())["precision"] == precision
+        assert json.loads(log.with_suffix(".json").read_text(encoding="utf-8"))["precision"] == precision
     assert int((counts["float32"] - counts["bfloat16"]).abs().max()) <= 8
     assert not torch.equal(counts["float32"], torch.full_like(counts["float32"], 400))
 
@@ -148,12 +148,12 @@ def test_a_resumed_log_keeps_the_precision_and_batch_size_in_which_it_began(
     rows = certify_dataset(trained, few, settings, log)
     next(rows)
     rows.close()
-    began = json.loads(log.with_suffix(".json").read_text())
+    began = json.loads(log.with_suffix(".json").read_text(encoding="utf-8"))
     assert began.pop("compile") is False
-    log.with_suffix(".json").write_text(json.dumps(began))
+    log.with_suffix(".json").write_text(json.dumps(began), encoding="utf-8")
     monkeypatch.setattr(devices, "has_bfloat16", lambda device: True)
     assert len(list(certify_dataset(trained, few, CERTIFY, log, resume=True))) == 11
-    ended = json.loads(log.with_suffix(".json").read_text())
+    ended = json.loads(log.with_suffix(".json").read_text(encoding="utf-8"))
     assert (ended["precision"], ended["batch_size"], ended["compile"]) == ("float32", 256, False)
     other = CertifySettings(**{**CERTIFY.__dict__, "precision": "bfloat16"})
     with pytest.raises(InputError, match="^precision: got 'bfloat16', expected 'float32' as .* began"):
@@ -212,7 +212,7 @@ def test_compiled_votes_are_the_networks_and_the_log_says_so(trained, digits_tes
     for compile in (True, False):
         log = tmp_path / f"{compile}.tsv"
         votes[compile] = [row[2] for row in certified_rows(trained, digits_test, log, compile=compile)]
-        assert json.loads(log.with_suffix(".json").read_text())["compile"] is compile
+        assert json.loads(log.with_suffix(".json").read_text(encoding="utf-8"))["compile"] is compile
     assert all(abs(a - b) <= 2 for a, b in zip(*votes.values(), strict=True))  # a vote at a tie may fall either way
 
 
@@ -257,7 +257,7 @@ def test_without_a_compiler_one_sentence_says_so_and_the_log_too(trained, digits
     assert capsys.readouterr().err == (
         "Note: --compile: needs the C++ compiler no-such-compiler, which is not here: not compiled.\n"
     )
-    assert json.loads(log.with_suffix(".json").read_text())["compile"] is False
+    assert json.loads(log.with_suffix(".json").read_text(encoding="utf-8"))["compile"] is False
 
 
 def raises(x):
@@ -286,7 +286,7 @@ def test_a_compiled_network_is_not_trusted_before_one_batch_agrees(
     said = capsys.readouterr().err
     assert said.startswith(f"Note: --compile: {sentence}") and said.endswith(": not compiled.\n")
     assert said.count("\n") == 1
-    assert json.loads(log.with_suffix(".json").read_text())["compile"] is False
+    assert json.loads(log.with_suffix(".json").read_text(encoding="utf-8"))["compile"] is False
 
 
 def test_a_compiler_that_fails_is_a_work_error_with_its_first_line(monkeypatch):

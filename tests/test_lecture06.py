@@ -60,7 +60,7 @@ def test_figures_of_attacks_show_the_numbers_given():
 
 
 def test_published_attacks_are_drawn_from_their_table():
-    lines = (figures.RESULTS / "published" / "attacks.tsv").read_text().splitlines()
+    lines = (figures.RESULTS / "published" / "attacks.tsv").read_text(encoding="utf-8").splitlines()
     header, *rows = (text.split("\t") for text in lines if not text.startswith("#"))
     for axes in panels(figures.published_attacks_figure(figures.published_attacks())):
         column = header.index(next(name for name in header[2:] if f"ε = {float(name):g}" == axes.get_title()))

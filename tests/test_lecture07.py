@@ -50,8 +50,8 @@ def test_a_rebuilt_file_is_what_load_reads(tmp_path, monkeypatch):
     for place in published.SETS.values():
         log = tmp_path / "data" / "certify" / place / "PGD_4steps_30epochs/eps_127/noise_0.25/test/sigma_0.25"
         log.parent.mkdir(parents=True)
-        log.write_text(header + rows)
-        (log.parent / "sigma_0.50").write_text(header)
+        log.write_text(header + rows, encoding="utf-8")
+        (log.parent / "sigma_0.50").write_text(header, encoding="utf-8")
     notes = published.build(tmp_path, tmp_path / "out")
     assert notes.count("empty") == 3 and "cohen-cifar10, cohen-imagenet: left as they are" in notes
     monkeypatch.setattr(published, "FOLDER", tmp_path / "out")
@@ -102,7 +102,7 @@ def test_imagenets_row_of_cohen_follows_from_their_own_logs_though_one_is_short(
 @pytest.mark.parametrize("name", published.COHEN)
 def test_the_shipped_lines_of_cohen_follow_from_their_logs(name, cohens_logs, tmp_path):
     table, left_out = published.summarize(cohens_logs / published.COHEN[name])
-    assert left_out == {} and (published.FOLDER / f"{name}.tsv").read_text() == table.to_csv(
+    assert left_out == {} and (published.FOLDER / f"{name}.tsv").read_text(encoding="utf-8") == table.to_csv(
         sep="\t", index=False, lineterminator="\n"
     )
 
@@ -239,12 +239,12 @@ def test_own_runs_prefer_cifar10(monkeypatch, tmp_path):
     header = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n0\t3\t3\t0.3\t1\t0:00:01\n"
     for name in ("digits/gaussian", "cifar10/smoothadv-0.5"):
         (tmp_path / name).mkdir(parents=True)
-        (tmp_path / name / "certify.tsv").write_text(header)
+        (tmp_path / name / "certify.tsv").write_text(header, encoding="utf-8")
         if name.startswith("digits"):
-            (tmp_path / name / "config.json").write_text("{}")
+            (tmp_path / name / "config.json").write_text("{}", encoding="utf-8")
     monkeypatch.setattr(run_folder, "RESULTS", Path(tmp_path))
     assert list(figures.own_runs()) == ["digits/gaussian"]
-    (tmp_path / "cifar10/smoothadv-0.5/config.json").write_text("{}")
+    (tmp_path / "cifar10/smoothadv-0.5/config.json").write_text("{}", encoding="utf-8")
     assert list(figures.own_runs()) == ["cifar10/smoothadv-0.5"]
 
 

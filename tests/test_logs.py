@@ -245,15 +245,15 @@ def test_a_torn_row_is_cut_off_and_nothing_else(tmp_path, torn):
     whole = published(*GOOD)
     path = log(tmp_path, whole + torn)
     logs.drop_torn_row(path)
-    assert path.read_text() == whole
+    assert path.read_text(encoding="utf-8") == whole
     logs.drop_torn_row(path)
-    assert path.read_text() == whole
+    assert path.read_text(encoding="utf-8") == whole
 
 
 def test_a_torn_header_leaves_an_empty_file(tmp_path):
     path = log(tmp_path, "idx\tlab")
     logs.drop_torn_row(path)
-    assert path.read_text() == ""
+    assert path.read_text(encoding="utf-8") == ""
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ SCREEN = 30  # lines that fit on one
 
 
 def cells(path: Path, kind: str) -> list[dict]:
-    return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == kind]
+    return [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == kind]
 
 
 def source(cell: dict) -> str:
@@ -44,7 +44,7 @@ def test_no_cell_is_longer_than_a_screen(notebook):
 
 def test_every_figure_has_its_text(notebook):
     """After a cell that shows a picture, the next text cell begins with what is to be seen in it."""
-    following = json.loads(notebook.read_text())["cells"]
+    following = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     for cell, after in zip(following, following[1:], strict=False):
         pictures = [
             output for output in cell.get("outputs", []) if {"image/png", "image/jpeg"} & {*output.get("data", {})}
@@ -74,7 +74,7 @@ def test_every_exercise_has_a_solution(notebook):
 
 
 def test_no_traceback_is_saved_with_a_folder_of_the_author(notebook):
-    assert not re.search(r"/(home|root|tmp|Users|work)/", notebook.read_text())
+    assert not re.search(r"/(home|root|tmp|Users|work)/", notebook.read_text(encoding="utf-8"))
 
 
 def exercises(path: Path) -> list[tuple[str, str, str, int]]:
@@ -99,7 +99,7 @@ def test_every_exercise_says_how_hard_and_how_long_and_the_first_screen_adds_the
 
 def test_the_front_page_and_the_teachers_page_say_the_same_as_the_notebook(notebook):
     reading, solving = minutes_on_the_first_screen(notebook)
-    teachers = (NOTEBOOKS / "for_teachers.md").read_text()
+    teachers = (NOTEBOOKS / "for_teachers.md").read_text(encoding="utf-8")
     assert re.search(rf"^\| {notebook.stem[:2]} [^|]+\| {reading} min \| {solving} min \|", teachers, re.MULTILINE)
     for number, title, difficulty, minutes in exercises(notebook):
         assert f"| {notebook.stem[:2]} · {number} | {title} | {difficulty}, {minutes} min |" in teachers, title

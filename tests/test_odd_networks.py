@@ -617,7 +617,7 @@ def test_data_and_weights_are_the_callers(name, data, tmp_path):
 def test_attacks_run_in_bfloat16(sigma, objective, data, tmp_path):
     settings = AttackSettings(sigma=sigma, objective=objective, steps=2, n=50, batch_size=30, precision="bfloat16")
     assert len(list(attack_dataset(plain(), data, settings, tmp_path / "attack.tsv"))) == 2
-    assert '"precision": "bfloat16"' in (tmp_path / "attack.json").read_text()
+    assert '"precision": "bfloat16"' in (tmp_path / "attack.json").read_text(encoding="utf-8")
 
 
 def test_what_fails_in_bfloat16_runs_as_the_fast_copy_in_float32(capsys):
@@ -728,7 +728,7 @@ def test_quantised_weights_that_differ_anywhere_are_told_apart(tmp_path):
             prepared(data.images)
             quantised_model = torch.ao.quantization.convert(prepared)
             list(certify_dataset(quantised_model, data, SETTINGS, tmp_path / f"{changed}.tsv"))
-        digests.append(json.loads((tmp_path / f"{changed}.json").read_text())["weights"])
+        digests.append(json.loads((tmp_path / f"{changed}.json").read_text(encoding="utf-8"))["weights"])
     assert digests[0] != digests[1]
 
 

@@ -25,7 +25,7 @@ CHECKPOINT = "checkpoint.pth.tar"
 
 def blocks(page: str) -> list[tuple[str, str]]:
     """(language, text) of each fenced block of a page."""
-    return BLOCK.findall((DOCS / page).read_text())
+    return BLOCK.findall((DOCS / page).read_text(encoding="utf-8"))
 
 
 def carry_out(page: str, command) -> dict:
@@ -38,7 +38,7 @@ def carry_out(page: str, command) -> dict:
     printed = None
     for language, text in blocks(page):
         if language == "python" and (file := re.match(r"# (\w+\.py)\n", text)):
-            Path(file[1]).write_text(text)
+            Path(file[1]).write_text(text, encoding="utf-8")
         elif language == "python":
             with contextlib.redirect_stdout(io.StringIO()) as out:
                 exec(compile(text, page, "exec"), namespace)
@@ -135,5 +135,5 @@ def test_from_python(folder):
 
 
 def test_the_page_has_one_entry_a_public_name():
-    entries = re.findall(r"^`(\w+)`: ", (DOCS / "python.md").read_text(), re.MULTILINE)
+    entries = re.findall(r"^`(\w+)`: ", (DOCS / "python.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(entries) == list(rslab.__all__)

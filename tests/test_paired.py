@@ -20,7 +20,7 @@ def write(path, radii, order=(0, 1, 2, 3)):
     for i in order:
         correct = int(radii[i] > 0)
         rows.append(f"{i}\t{i + 1}\t{i + 1 if correct else -1}\t{radii[i]}\t{correct}\t0:00:01\n")
-    path.write_text(HEADER + "".join(rows))
+    path.write_text(HEADER + "".join(rows), encoding="utf-8")
     return path
 
 
@@ -123,6 +123,6 @@ def test_a_mistake_is_one_sentence(logs, tmp_path, monkeypatch, capsys, command)
     write(tmp_path / "short", FIRST, order=(0, 1, 2))
     published_log(tmp_path / "empty", [])
     rows = "".join(f"{i}\t9\t9\t0.5\t1\t0:00:01\n" for i in range(4))
-    (tmp_path / "others").write_text(HEADER + rows)
+    (tmp_path / "others").write_text(HEADER + rows, encoding="utf-8")
     code, out, err = call(monkeypatch, capsys, "table", *command.split())
     assert (code, out, err) == (2, "", f"rslab: {MISTAKES[command]}\n")

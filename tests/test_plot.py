@@ -127,7 +127,9 @@ MISTAKES = {
 def test_a_mistake_is_one_sentence_and_writes_nothing(tmp_path, monkeypatch, capsys, command):
     published_log(tmp_path / "log", [0.3])
     published_log(tmp_path / "empty", [])
-    (tmp_path / "attack.tsv").write_text("idx\tlabel\tpredict\tbasePredict\tcorrect\ttime\n0\t1\t1\t1\t1\t0:00:01\n")
+    (tmp_path / "attack.tsv").write_text(
+        "idx\tlabel\tpredict\tbasePredict\tcorrect\ttime\n0\t1\t1\t1\t1\t0:00:01\n", encoding="utf-8"
+    )
     (tmp_path / "folder.pdf").mkdir()
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.chdir(tmp_path)

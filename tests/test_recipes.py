@@ -33,7 +33,7 @@ SHORT = "[a]\nepochs = 1\nlabels = 64\ncertify.n = 10\n"
 
 def recipe_of(tmp_path, text) -> Path:
     path = tmp_path / "recipe.toml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -189,9 +189,9 @@ def test_whatever_a_log_says_of_its_time_its_rows_count(tmp_path, took):
     recipe = read_recipe(recipe_of(tmp_path, SHORT + "certify.max = 2\n"))
     carry_out(recipe, tmp_path / "out")
     log = tmp_path / "out" / "a" / "certify.tsv"
-    header, *rows = (line.split("\t") for line in log.read_text().splitlines())
+    header, *rows = (line.split("\t") for line in log.read_text(encoding="utf-8").splitlines())
     rows = [[*row[:5], took, *row[6:]] for row in rows]
-    log.write_text("".join("\t".join(row) + "\n" for row in (header, *rows)))
+    log.write_text("".join("\t".join(row) + "\n" for row in (header, *rows)), encoding="utf-8")
     *_, stage = stages(recipe, tmp_path / "out")
     assert stage.complete and stage.seconds_each == (2 if "0:00:02" in took else None)
 
@@ -248,10 +248,12 @@ def test_progress_wraps_every_stage(tmp_path):
 
 def test_a_default_holds_for_the_lines_that_use_it_and_a_line_says_nothing_without_use(tmp_path):
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text('[defaults]\nsteps = 2\nepsilon = 1.0\n[a]\nmethod = "gaussian"\n[b]\nmethod = "smoothadv"\n')
+    recipe.write_text(
+        '[defaults]\nsteps = 2\nepsilon = 1.0\n[a]\nmethod = "gaussian"\n[b]\nmethod = "smoothadv"\n', encoding="utf-8"
+    )
     a, b = read_recipe(recipe)
     assert a.train == TrainConfig(method="gaussian") and (b.train.steps, b.train.epsilon) == (2, 1.0)
-    recipe.write_text('[defaults]\nmethod = "gaussian"\n[a]\nepsilon = 1.0\n')
+    recipe.write_text('[defaults]\nmethod = "gaussian"\n[a]\nepsilon = 1.0\n', encoding="utf-8")
     with pytest.raises(
         InputError, match=r"^recipe\.toml, line 4: a: epsilon: got 1\.0 with method 'gaussian', expected"
     ):

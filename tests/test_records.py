@@ -380,7 +380,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     files.write_json(path, {"a": 1})
 
     def half(file):
-        file.write_text('{"a": ')
+        file.write_text('{"a": ', encoding="utf-8")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(WorkError, match="config.json: could not be written .*No space left"):
@@ -402,7 +402,7 @@ def test_nobody_sees_half_a_file(tmp_path):
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(WorkError, match="could not be written"):
         files.write_json(tmp_path / "file" / "config.json", {})
     with pytest.raises(WorkError, match="could not be written"):
@@ -411,7 +411,7 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "3", "\x00", "[" * 100_000])
 def test_json_that_is_no_object_is_refused(tmp_path, text):
-    (tmp_path / "config.json").write_text(text)
+    (tmp_path / "config.json").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match="config.json: got"):
         files.read_json(tmp_path / "config.json")
 
@@ -437,9 +437,9 @@ def test_weights_come_back_bit_for_bit_and_others_are_refused(tmp_path):
 
 def changed_run(folder, change):
     path = folder / "config.json"
-    values = json.loads(path.read_text())
+    values = json.loads(path.read_text(encoding="utf-8"))
     change(values)
-    path.write_text(json.dumps(values))
+    path.write_text(json.dumps(values), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -459,7 +459,7 @@ def changed_run(folder, change):
 )
 def test_a_changed_configuration_is_refused(tmp_path, digits, change, match):
     values = run_folder.describe_run(TrainConfig(), digits)
-    (tmp_path / "config.json").write_text(json.dumps(values))
+    (tmp_path / "config.json").write_text(json.dumps(values), encoding="utf-8")
     (tmp_path / "weights.safetensors").touch()
     changed_run(tmp_path, change)
     with pytest.raises(InputError, match=match):

@@ -30,7 +30,7 @@ def few(digits_test) -> LabeledImages:
 
 
 def rows_without_time(log) -> list[str]:
-    lines = log.read_text().splitlines()
+    lines = log.read_text(encoding="utf-8").splitlines()
     place = lines[0].split("\t").index("time")
     return ["\t".join(v for i, v in enumerate(line.split("\t")) if i != place) for line in lines]
 
@@ -54,7 +54,7 @@ def test_a_log_holds_a_row_an_image_that_its_own_counts_explain(trained, few, tm
     assert ((read.predict == -1) == (read.radius == 0)).all()
     assert read.correct.sum() >= 3 and (read.radius > 0.1).any()
     assert (read.n == 200).all() and (read.n0 == 20).all() and (read.alpha == 0.01).all()
-    settings = json.loads((tmp_path / "certify.json").read_text())
+    settings = json.loads((tmp_path / "certify.json").read_text(encoding="utf-8"))
     assert (
         settings["sigma"] == 0.25 and settings["precision"] == "float32" and settings["data_checksum"] == few.checksum
     )
@@ -76,7 +76,7 @@ def test_a_log_resumed_after_a_torn_row_equals_one_that_never_stopped(trained, f
     steps = certify_dataset(trained, few, SETTINGS, parts)
     next(steps), next(steps)
     steps.close()
-    with parts.open("a") as file:
+    with parts.open("a", encoding="utf-8") as file:
         file.write(torn)
     rest = list(certify_dataset(trained, few, SETTINGS, parts, resume=True))
     assert len(rest) == 4
@@ -88,7 +88,7 @@ def test_a_log_torn_in_its_header_is_begun_anew(trained, few, tmp_path):
     list(certify_dataset(trained, few, SETTINGS, tmp_path / "whole.tsv"))
     parts = tmp_path / "parts.tsv"
     certify_dataset(trained, few, SETTINGS, parts).close()
-    parts.write_text("idx\tlab")
+    parts.write_text("idx\tlab", encoding="utf-8")
     list(certify_dataset(trained, few, SETTINGS, parts, resume=True))
     assert rows_without_time(parts) == rows_without_time(tmp_path / "whole.tsv")
 
@@ -134,12 +134,12 @@ def test_resuming_with_another_model_or_other_data_is_refused(trained, few, digi
 
 def test_an_existing_log_is_never_overwritten(trained, few, tmp_path):
     log = tmp_path / "certify.tsv"
-    log.write_text("mine")
+    log.write_text("mine", encoding="utf-8")
     with pytest.raises(InputError, match="which exists.*--resume"):
         certify_dataset(trained, few, SETTINGS, log)
     with pytest.raises(InputError, match="without certify.json"):
         certify_dataset(trained, few, SETTINGS, log, resume=True)
-    assert log.read_text() == "mine"
+    assert log.read_text(encoding="utf-8") == "mine"
     with pytest.raises(InputError, match="expected another ending"):
         certify_dataset(trained, few, SETTINGS, tmp_path / "log.json")
 
@@ -157,7 +157,7 @@ def test_logs_named_like_the_fields_keep_settings_of_their_own(trained, few, tmp
 @pytest.mark.parametrize("name, there", [("config.tsv", "config.json"), ("a", "a.tsv"), ("a.tsv", "a"), ("a", "a.txt")])
 def test_settings_replace_nothing_that_is_not_theirs(trained, few, tmp_path, name, there):
     if there.endswith(".json"):
-        (tmp_path / there).write_text('{"epochs": 3}')
+        (tmp_path / there).write_text('{"epochs": 3}', encoding="utf-8")
     else:
         list(certify_dataset(trained, few, SETTINGS, tmp_path / there))
         logs.settings_path(tmp_path / there).rename(tmp_path / "a.json")  # a.txt had its settings there until 0.1
@@ -171,8 +171,8 @@ def test_a_log_without_a_row_is_begun_anew_with_other_settings(trained, few, tmp
     log = tmp_path / "a.tsv"
     certify_dataset(trained, few, SETTINGS, log).close()
     rows = list(certify_dataset(trained, few, changed(SETTINGS, n=100), log))
-    assert len(rows) == 6 and json.loads((tmp_path / "a.json").read_text())["n"] == 100
-    (tmp_path / "b.tsv").write_text("my notes\n")
+    assert len(rows) == 6 and json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["n"] == 100
+    (tmp_path / "b.tsv").write_text("my notes\n", encoding="utf-8")
     with pytest.raises(InputError, match="exists"):
         certify_dataset(trained, few, SETTINGS, tmp_path / "b.tsv")
 
@@ -198,12 +198,12 @@ def test_who_comes_second_to_a_log_leaves_its_settings_alone(trained, few, tmp_p
 def test_an_older_log_stays_silent_on_what_nobody_recorded(trained, few, tmp_path):
     log = tmp_path / "a.tsv"
     list(certify_dataset(trained, few, changed(SETTINGS, max=2), log))
-    settings = json.loads(logs.settings_path(log).read_text())
+    settings = json.loads(logs.settings_path(log).read_text(encoding="utf-8"))
     older = {key: value for key, value in settings.items() if key not in SINCE}
     assert len(older) == len(settings) - 2  # normalization and slack
     files.write_json(logs.settings_path(log), older)
     assert len(list(certify_dataset(trained, few, SETTINGS, log, resume=True))) == 4
-    assert json.loads(logs.settings_path(log).read_text()) == older | {"max": 6}
+    assert json.loads(logs.settings_path(log).read_text(encoding="utf-8")) == older | {"max": 6}
 
 
 def test_another_normalisation_layer_is_another_network(few, tmp_path):
@@ -268,7 +268,7 @@ def test_an_attack_log_has_the_fields_columns_and_resumes_exactly(trained, few, 
     steps = attack_dataset(trained, few, changed(ATTACK, skip=3), tmp_path / "parts.tsv")
     next(steps), next(steps)
     steps.close()
-    with (tmp_path / "parts.tsv").open("a") as file:
+    with (tmp_path / "parts.tsv").open("a", encoding="utf-8") as file:
         file.write("6\t3")
     list(attack_dataset(trained, few, changed(ATTACK, skip=3), tmp_path / "parts.tsv", resume=True))
     assert rows_without_time(tmp_path / "parts.tsv") == rows_without_time(tmp_path / "whole.tsv")
@@ -286,7 +286,7 @@ def test_a_strong_attack_fools_and_one_of_epsilon_zero_does_not(trained, few, tm
 def test_a_transfer_attack_is_crafted_on_the_source(trained, few, tmp_path):
     source, settings = build_model("cnn", "digits", 10), changed(ATTACK, epsilon=0.6, max=40)
     list(attack_dataset(trained, few, settings, tmp_path / "a.tsv", source=source))
-    beside = json.loads((tmp_path / "a.json").read_text())
+    beside = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
     assert beside["source_weights"] != beside["weights"]
     list(attack_dataset(trained, few, settings, tmp_path / "b.tsv"))
     of_source, own = (logs.read_log(tmp_path / f"{name}.tsv").correct.sum() for name in "ab")
@@ -373,7 +373,7 @@ def test_a_target_beyond_the_classes_is_refused(trained, few, tmp_path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_certification_and_attack_run_on_cuda_and_the_log_says_so(trained, few, tmp_path):
     list(certify_dataset(trained, few, SETTINGS, tmp_path / "gpu.tsv", device="cuda"))
-    assert json.loads((tmp_path / "gpu.json").read_text())["device"] == "cuda"
+    assert json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))["device"] == "cuda"
     list(attack_dataset(trained, few, ATTACK, tmp_path / "attack.tsv", device="cuda"))
     assert len(logs.read_log(tmp_path / "gpu.tsv")) == 6 and len(logs.read_log(tmp_path / "attack.tsv")) == 5
     with pytest.raises(InputError, match="^device: got 'cpu', expected 'cuda'"):
@@ -437,7 +437,9 @@ def test_attacks_on_f_draw_no_noise_and_take_as_many_images_as_fit(trained, few,
     )
     attacked(trained, few, tmp_path / "base.tsv", objective="base", batch_size=64, samples=32)
     attacked(trained, few, tmp_path / "smooth.tsv", batch_size=64, samples=32)
-    batches = [json.loads((tmp_path / f"{name}.json").read_text())["batch"] for name in ("base", "smooth")]
+    batches = [
+        json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))["batch"] for name in ("base", "smooth")
+    ]
     assert batches == [64, 2]
 
 

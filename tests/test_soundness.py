@@ -36,7 +36,7 @@ def small_copy(place: Path, change) -> Path:
         shutil.copy(GAUSSIAN / name, folder)
     log = change(logs.read_log(GAUSSIAN / "certify.tsv"))
     rows = [log.columns, *log.itertuples(index=False)]
-    (folder / "certify.tsv").write_text("".join(map(logs.log_row, rows)))
+    (folder / "certify.tsv").write_text("".join(map(logs.log_row, rows)), encoding="utf-8")
     return folder
 
 
@@ -191,7 +191,11 @@ def test_a_radius_near_p_a_of_one_is_that_of_50_digits(n, missing):
 def test_no_radius_is_computed_in_float32():
     """Φ⁻¹ comes from scipy in float64; torch's, in float32 by default, does not occur in the package."""
     for file in Path(bounds.__file__).parent.rglob("*.py"):
-        names = {node.attr for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Attribute)}
+        names = {
+            node.attr
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Attribute)
+        }
         assert not names & {"erfinv", "erfinv_", "ndtri", "icdf"}, file
     halfspace = next(soundness.known_cases(1 - 1e-9)).classifier
     certificate = SmoothedClassifier(halfspace, 2, 0.25).certify(torch.full((1, 1, 2), 0.5), 10, 50_000, 0.001)

@@ -32,7 +32,7 @@ def write(path, radii, *, label=3, first=0, step=1, wrong=()):
         f"{first + step * i}\t{label}\t{9 if i in wrong else label}\t{radius}\t{int(i not in wrong)}\t0:00:01\n"
         for i, radius in enumerate(radii)
     ]
-    path.write_text(HEADER + "".join(rows))
+    path.write_text(HEADER + "".join(rows), encoding="utf-8")
     return path
 
 
@@ -40,7 +40,7 @@ def write_attack(folder, name, epsilon, predictions, *, label=3, **settings):
     """An attack log of ours with the settings beside it: one image a prediction."""
     path = folder / name
     rows = [f"{i}\t{label}\t{p}\t{p}\t{int(p == label)}\t0:00:01\n" for i, p in enumerate(predictions)]
-    path.write_text(HEADER.replace("radius", "basePredict") + "".join(rows))
+    path.write_text(HEADER.replace("radius", "basePredict") + "".join(rows), encoding="utf-8")
     made = {"attack": "pgd", "norm": "l2", "steps": 4, "restarts": 1, "objective": "smoothadv", "samples": 8}
     write_json(settings_path(path), {**made, "epsilon": epsilon, "n": 100, "alpha": 0.001, **settings})
     return path
@@ -109,7 +109,7 @@ def test_a_folder_of_published_logs_is_named_by_what_tells_the_models_apart(tmp_
     for sigma in ("0.25", "0.50"):
         write(tmp_path / f"eps_64/cifar10/resnet110/noise_{sigma}/test/sigma_{sigma}", [0.1, 0.2])
     write(tmp_path / "eps_64/cifar10/resnet110/noise_0.25/test/sigma_1.00", [0.1, 0.2])
-    (tmp_path / "notes.txt").write_text("no log")
+    (tmp_path / "notes.txt").write_text("no log", encoding="utf-8")
     found = tables.find_logs([tmp_path])
     assert sorted(found.logs) == [
         "eps_64/cifar10/resnet110/noise_0.25",
@@ -136,7 +136,7 @@ def test_two_folders_with_the_same_names_inside_stay_apart(tmp_path):
 def test_empty_and_broken_logs_of_a_folder_are_left_out_with_the_reason(tmp_path):
     write(tmp_path / "good", [0.1, 0.2])
     write(tmp_path / "empty", [])
-    (tmp_path / "broken").write_text(HEADER + "0\t3\t3\tnan\t1\t0:00:01\n")
+    (tmp_path / "broken").write_text(HEADER + "0\t3\t3\tnan\t1\t0:00:01\n", encoding="utf-8")
     found = tables.find_logs([tmp_path])
     assert list(found.logs) == ["good"]
     sentence = tables.left_out_sentence(found.left_out)
@@ -181,7 +181,7 @@ def test_logs_made_with_other_settings_are_named(tmp_path, key, values):
     for name, value in zip("ab", values, strict=True):
         counts = {"n": 1000, "n0": 100, "alpha": 0.001} | {key: value}
         tail = f"\t{counts['n']}\t" + "\t".join(str(counts[k]) for k in ("n", "n0", "alpha")) + "\n"
-        (tmp_path / name).write_text(HEADER[:-1] + "\tcount_a\tn\tn0\talpha\n" + ROW[:-1] + tail)
+        (tmp_path / name).write_text(HEADER[:-1] + "\tcount_a\tn\tn0\talpha\n" + ROW[:-1] + tail, encoding="utf-8")
     write(tmp_path / "published", [0.1])
     found = tables.find_logs([tmp_path])
     name = "α" if key == "alpha" else key
@@ -268,14 +268,16 @@ ROW = "0\t3\t3\t0.61\t1\t0:00:01\n"
 
 def test_a_folder_names_every_file_that_is_like_a_log_and_passes_over_the_others(tmp_path):
     write(tmp_path / "good.tsv", [0.1, 0.2])
-    (tmp_path / "no-header.txt").write_text(ROW)
-    (tmp_path / "commas.csv").write_text((HEADER + ROW).replace("\t", ","))
-    (tmp_path / "spaces").write_text((HEADER + ROW).replace("\t", " "))
-    (tmp_path / "attack.tsv").write_text(HEADER.replace("radius", "basePredict") + "0\t3\t3\t3\t1\t0:00:01\n")
-    (tmp_path / ".other.tsv.part-1").write_text(ROW)
-    (tmp_path / "README.md").write_text("idx label predict radius correct\n")
-    (tmp_path / "notes.txt").write_text("The columns are idx, label and predict; radii are l2.\n")
-    (tmp_path / "train.jsonl").write_text('{"epoch": 0}\n')
+    (tmp_path / "no-header.txt").write_text(ROW, encoding="utf-8")
+    (tmp_path / "commas.csv").write_text((HEADER + ROW).replace("\t", ","), encoding="utf-8")
+    (tmp_path / "spaces").write_text((HEADER + ROW).replace("\t", " "), encoding="utf-8")
+    (tmp_path / "attack.tsv").write_text(
+        HEADER.replace("radius", "basePredict") + "0\t3\t3\t3\t1\t0:00:01\n", encoding="utf-8"
+    )
+    (tmp_path / ".other.tsv.part-1").write_text(ROW, encoding="utf-8")
+    (tmp_path / "README.md").write_text("idx label predict radius correct\n", encoding="utf-8")
+    (tmp_path / "notes.txt").write_text("The columns are idx, label and predict; radii are l2.\n", encoding="utf-8")
+    (tmp_path / "train.jsonl").write_text('{"epoch": 0}\n', encoding="utf-8")
     (tmp_path / "weights.safetensors").write_bytes(bytes(range(256)))
     found = tables.find_logs([tmp_path])
     assert list(found.logs) == ["good.tsv"]
@@ -288,7 +290,7 @@ def test_a_folder_names_every_file_that_is_like_a_log_and_passes_over_the_others
 
 
 def test_a_folder_of_unreadable_logs_alone_is_refused_with_the_reason(tmp_path):
-    (tmp_path / "no-header.txt").write_text(ROW)
+    (tmp_path / "no-header.txt").write_text(ROW, encoding="utf-8")
     with pytest.raises(InputError, match="no-header.txt .no header line"):
         tables.find_logs([tmp_path])
 
@@ -310,7 +312,7 @@ def test_rows_are_told_apart_by_the_shortest_ends_that_do_so_for_all(tmp_path):
 
 @pytest.mark.parametrize("name, content", [("foreign", "hello"), ("torn", HEADER + "0\t3"), ("empty", HEADER)])
 def test_a_named_file_that_is_no_log_is_refused(tmp_path, name, content):
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=name):
         tables.find_logs([tmp_path / name])
 
@@ -321,7 +323,7 @@ def test_an_attack_log_and_a_place_without_logs_are_refused(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         tables.find_logs([tmp_path / "absent"])
     attack = tmp_path / "attack.tsv"
-    attack.write_text("idx\tlabel\tpredict\tbasePredict\tcorrect\ttime\n0\t3\t3\t3\t1\t0:00:01\n")
+    attack.write_text("idx\tlabel\tpredict\tbasePredict\tcorrect\ttime\n0\t3\t3\t3\t1\t0:00:01\n", encoding="utf-8")
     with pytest.raises(InputError, match="attack"):
         tables.find_logs([attack])
 
@@ -538,7 +540,7 @@ def test_attack_logs_of_one_row_are_on_the_same_images_and_rows_on_others_are_na
     (tmp_path / "other").mkdir()
     other = write_attack(tmp_path / "other", "e.tsv", 0.25, [7, 7, 7], label=7, n=1000)
     write(tmp_path / "certify.tsv", [0.1])
-    (tmp_path / "no-header.txt").write_text("0\t3\t3\t3\t1\t0:00:01\n")
+    (tmp_path / "no-header.txt").write_text("0\t3\t3\t3\t1\t0:00:01\n", encoding="utf-8")
     found, rows = attack_tables.find_attacks([tmp_path])
     table = attack_tables.attack_cells(rows)
     assert table.loc[f"{tmp_path.name}: pgd l2 T = 4 m = 8 smoothadv"].dropna().tolist() == pytest.approx(

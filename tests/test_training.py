@@ -271,7 +271,7 @@ def test_a_run_that_failed_in_its_first_epoch_may_begin_anew_with_a_lower_lr(few
 
 
 def test_a_kill_inside_the_first_write_leaves_a_usable_folder(few, tmp_path):
-    (tmp_path / ".config.json.12345").write_text("{")
+    (tmp_path / ".config.json.12345").write_text("{", encoding="utf-8")
     list(train(tiny("standard"), tmp_path, data=few))
     assert not list(tmp_path.glob(".config*")) and (tmp_path / "weights.safetensors").exists()
 

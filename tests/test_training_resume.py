@@ -56,10 +56,10 @@ def test_a_run_folder_holds_configuration_weights_and_a_record_an_epoch(tmp_path
     out = tmp_path / "runs" / "one"
     weights = finish(CONFIG, out, few)
     assert sorted(path.name for path in out.iterdir()) == ["config.json", "train.jsonl", "weights.safetensors"]
-    values = json.loads((out / "config.json").read_text())
+    values = json.loads((out / "config.json").read_text(encoding="utf-8"))
     assert values["train"] == CONFIG.to_dict() and values["data_checksum"] == few.checksum
     assert values["num_classes"] == 10 and values["torch"] == torch.__version__
-    history = [json.loads(line) for line in (out / "train.jsonl").read_text().splitlines()]
+    history = [json.loads(line) for line in (out / "train.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [record["epoch"] for record in history] == [0, 1, 2, 3]
     assert history[0].keys() >= {"loss", "accuracy", "lr", "epsilon", "seconds"}
     model, config = run_folder.load_run(out)
@@ -95,7 +95,7 @@ def test_a_run_stopped_twice_and_with_a_torn_record_still_gives_the_same(tmp_pat
     next(steps)  # the finished epoch's record again
     next(steps)
     steps.close()
-    with (out / "train.jsonl").open("a") as file:
+    with (out / "train.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"epoch": 2, "lo')
     resumed = finish(CONFIG, out, few, resume=True)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
@@ -107,8 +107,8 @@ def test_a_kill_between_state_and_record_loses_no_record(tmp_path, few):
     finish(CONFIG, tmp_path / "whole", few)
     out = tmp_path / "parts"
     interrupt(CONFIG, out, few, 2)
-    lines = (out / "train.jsonl").read_text().splitlines(keepends=True)
-    (out / "train.jsonl").write_text("".join(lines[:1]))
+    lines = (out / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (out / "train.jsonl").write_text("".join(lines[:1]), encoding="utf-8")
     finish(CONFIG, out, few, resume=True)
     epochs = [record["epoch"] for record in read_history(out)]
     assert epochs == sorted(set(epochs)) and epochs[-1] == 3
@@ -188,10 +188,10 @@ def test_an_existing_run_is_not_overwritten_without_resume(tmp_path, few):
 def test_a_place_that_holds_something_else_is_refused(tmp_path, few, kind):
     out = tmp_path / "out"
     if kind == "file":
-        out.write_text("mine")
+        out.write_text("mine", encoding="utf-8")
     else:
         out.mkdir()
-        (out / "thesis.tex").write_text("mine")
+        (out / "thesis.tex").write_text("mine", encoding="utf-8")
     with pytest.raises(InputError, match="^out: got .*holds other files"):
         list(train(CONFIG, out, data=few))
 
