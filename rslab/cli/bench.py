@@ -19,7 +19,7 @@ def bench(
     ] = None,
     /,
     *,
-    arch: Annotated[str | None, Parameter(help="cnn, resnet20, resnet110 or resnet50")] = None,
+    arch: Annotated[str | None, Parameter(help="cnn, resnet20, resnet110, resnet14-half or resnet50")] = None,
     seconds: Annotated[float, Parameter(help="Time for each implementation")] = 10.0,
     precision: Annotated[str, Parameter(help="Of ours: auto, float32 or bfloat16")] = "auto",
     json: Annotated[bool, Parameter(help="Machine-readable, a line a result")] = False,

@@ -28,12 +28,13 @@ from rslab.report.published import published_top_probabilities
 from rslab.smoothing.bounds import RADII
 from rslab.smoothing.classifier import SmoothedClassifier, default_batch_size, log_mean_probs
 from rslab.smoothing.sequential import BETWEEN, SequentialPlan, compare_votes, spacing
-from rslab.training.losses import Step, smoothadv_loss
+from rslab.training.loop import optimizer_for, running_average, train_epoch
 
 SHAPES: dict[str, tuple[str, tuple[int, ...]]] = {
     "cnn": ("digits", (1, 8, 8)),
     "resnet20": ("cifar10", (3, 32, 32)),
     "resnet110": ("cifar10", (3, 32, 32)),
+    "resnet14-half": ("cifar10", (3, 32, 32)),
     "resnet50": ("imagenet", (3, 224, 224)),
 }
 
@@ -47,6 +48,7 @@ PROGRAMME = (
     ("sampler", "resnet20"),
     ("attack", "resnet20"),
     ("train", "resnet20"),
+    ("train", "resnet14-half"),
     ("sequential", "resnet110"),
     ("cost", "resnet20"),
 )
@@ -270,32 +272,48 @@ def _attack(model, images, precision: str, steps: int = 2, m: int = 4):
     return {"reference": reference, "ours": ours}
 
 
-def _train(model, images, precision: Precision, steps: int = 2, m: int = 4):
+def _train(model, images, precision: Precision, steps: int = 2, m: int = 2):
+    """An epoch of SmoothAdv as `rslab train` runs it, crops, noise and running average included.
+
+    The published step makes m mini-batches of the copies, in float32. The bare network computes as many
+    forward and backward passes in our precision, and nothing else: T to the images, one to the weights.
+    """
+    if images[0].numel() <= 3 * 32 * 32:
+        images = torch.rand(256, *images.shape[1:], device=images.device)
     y = torch.arange(len(images), device=images.device) % 10
-    config = TrainConfig(method="smoothadv", steps=steps, samples=m, epsilon=0.5, precision=precision)
-    step = Step(config, config.epsilon, torch.Generator(images.device).manual_seed(0))
-    plain, trained = model, copy.deepcopy(model).to(memory_format=torch.channels_last)
-
-    def update(network, loss) -> int:
-        optimizer = optimizers[network]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return len(images) * m
-
-    optimizers = {f: torch.optim.SGD(f.parameters(), lr=0.0, momentum=0.9) for f in (plain, trained)}
+    config = TrainConfig(
+        method="smoothadv", steps=steps, samples=m, epsilon=0.5, batch_size=len(images), warmup=0, epochs=1, lr=1e-9,
+        augment=True, decayed="matrices", average=0.999, precision=precision,
+    )  # fmt: skip
+    plain, bare, trained = model, copy.deepcopy(model), copy.deepcopy(model).to(memory_format=torch.channels_last)
+    bare.to(memory_format=torch.channels_last)
+    optimizer, average = optimizer_for(config, trained), running_average(config, trained)
+    plain_sgd = torch.optim.SGD(plain.parameters(), lr=1e-9, momentum=0.9, weight_decay=5e-4)
 
     def reference() -> int:
         noise = torch.randn(m, *images.shape, device=images.device) * 0.25
         adversarial = reference_pgd(plain, images, y, noise, 0.5, steps)
-        copies = adversarial.repeat(m, 1, 1, 1) + noise.flatten(0, 1)
-        return update(plain, torch.nn.functional.cross_entropy(plain.train()(copies), y.repeat(m)))
+        plain.train()
+        for copies in adversarial + noise:
+            plain_sgd.zero_grad()
+            torch.nn.functional.cross_entropy(plain(copies), y).backward()
+            plain_sgd.step()
+        return len(images) * m
+
+    def bare_passes() -> int:
+        network, copies, labels = InPrecision(bare.train(), precision), images.repeat(m, 1, 1, 1), y.repeat(m)
+        for to_weights in (*[False] * steps, True):
+            bare.requires_grad_(to_weights)
+            x = copies.clone().requires_grad_(not to_weights)
+            torch.nn.functional.cross_entropy(network(x), labels).backward()
+        bare.zero_grad()
+        return len(images) * m
 
     def ours() -> int:
-        network = InPrecision(trained.train(), precision)
-        return update(trained, smoothadv_loss(network, images, y, step)[0].mean())
+        train_epoch(trained, optimizer, average, (images, y, torch.ones(len(y), device=y.device)), config, 0)
+        return len(images) * m
 
-    return {"reference": reference, "ours": ours}
+    return {"published step": reference, "bare forward and backward passes": bare_passes, "ours": ours}
 
 
 METHODS_COMPARED = ("gaussian", "smoothadv")

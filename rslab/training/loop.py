@@ -65,7 +65,7 @@ def train(
     # channels-last is the layout that convolutions run fastest in, on CPU and GPU alike
     model = initial_model(config, data).to(device).to(memory_format=torch.channels_last)
     model = share_batch_norm(model, device)
-    optimizer, average = _optimizer(config, model), _running_average(config, model)
+    optimizer, average = optimizer_for(config, model), running_average(config, model)
     training_set = tuple(tensor.to(device) for tensor in training_set_of(config, data, device))
     if (size := min(config.batch_size, len(training_set[1]))) < world().size:
         raise InputError(f"processes: got {world().size} for {size} images a step, expected at most one an image.")
@@ -80,7 +80,8 @@ def train(
     return claim.during(_recorded_epochs(config, model, optimizer, average, epochs, Path(out), start, history))
 
 
-def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+def optimizer_for(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum; `config.decayed` says whose weights decay."""
     parameters: list[dict] = [{"params": list(model.parameters()), "weight_decay": config.weight_decay}]
     if config.decayed == "matrices":
         # a batch norm follows and undoes the scale of a convolution, but nothing that of its own or of a bias
@@ -90,7 +91,7 @@ def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
 
 
-def _running_average(config: TrainConfig, model: nn.Module) -> AveragedModel | None:
+def running_average(config: TrainConfig, model: nn.Module) -> AveragedModel | None:
     """The exponential average of weights and buffers, which follows more closely in the first steps; None: none."""
     if not config.average:
         return None
@@ -129,7 +130,7 @@ def _check_before_loading(config: TrainConfig, out: Path | None, resume: bool) -
 def _epochs(config, model, optimizer, average, training_set, start: int = 0) -> Iterator[dict]:
     network = share_gradients(model)
     for epoch in range(start, config.epochs):
-        record = _train_epoch(network, optimizer, average, training_set, config, epoch)
+        record = train_epoch(network, optimizer, average, training_set, config, epoch)
         if not record["loss"] < float("inf"):
             raise WorkError(
                 f"loss: got {record['loss']} in epoch {epoch}, expected a finite number. "
@@ -152,7 +153,8 @@ def _recorded_epochs(config, model, optimizer, average, epochs, out: Path, start
         yield record
 
 
-def _train_epoch(model, optimizer, average, training_set, config: TrainConfig, epoch: int) -> dict:
+def train_epoch(model, optimizer, average, training_set, config: TrainConfig, epoch: int) -> dict:
+    """One pass over `training_set`, (images, labels, weight of each image's loss) on the model's device; its record."""
     began = time.perf_counter()
     images, labels, weights = training_set
     generator = generator_for("train", config.seed, epoch, labels.device)
