@@ -1,4 +1,4 @@
-"""Opening the course, projecting it, and its edition as web pages."""
+"""Opening the course, and projecting it."""
 
 import json
 import subprocess
@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from rslab.errors import InputError, WorkError
-from rslab.lectures import html, lab
+from rslab.errors import WorkError
+from rslab.lectures import lab
 
 
 @pytest.fixture
@@ -74,22 +74,3 @@ shell.run_cell("digits.images[3]")
 def test_plain_python_runs_the_startup_file_in_silence():
     result = subprocess.run([sys.executable, lab.STARTUP], capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
-
-
-def test_the_course_becomes_pages_with_figures_and_an_index(monkeypatch, tmp_path):
-    course = tmp_path / "notebooks"
-    course.mkdir()
-    for name in ("02_randomized_smoothing.ipynb",):
-        (course / name).write_bytes((lab.COURSE / name).read_bytes())
-    monkeypatch.setattr(lab, "COURSE", course)
-    index, page = html.write_html(tmp_path / "html")
-    assert '<a href="02_randomized_smoothing.html">Randomized smoothing</a>' in index.read_text()
-    text = page.read_text()
-    assert text.count("<img") >= 8 and "data:image/png;base64" in text
-    assert html.WIDGET not in text  # a slider without a kernel would be a promise
-
-
-def test_html_needs_a_folder(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="^out: got"):
-        html.write_html(tmp_path / "file")
