@@ -218,7 +218,7 @@ class TrainConfig:
     """
 
     dataset: str = "digits"
-    """Training images: digits, mnist, mnist8, cifar10 or imagenet"""
+    """Training images: digits, mnist, mnist8, cifar10, cifar10-heldout or imagenet"""
     arch: str = "cnn"
     """cnn, strided-cnn, resnet8-half, resnet14-half, resnet14-wide, resnet20, resnet110, resnet50, or net:build"""
     normalization: Literal["standard", "center"] = "standard"

@@ -18,14 +18,16 @@ def data(
     for name in names or DATASETS:
         check_choice("dataset", name, DATASETS)
     print(f"RSLAB_DATA: {data_root()}")
-    absent = 0
+    absent, width = 0, max(map(len, names or DATASETS))
     for name in names or DATASETS:
         try:
             train, test = (load_dataset(name, split, download=download) for split in ("train", "test"))
         except WorkError as error:
             absent += 1
-            print(f"{name:8} {error}\n{'':8} Expected in {data_root()}/{PLACES[name]}")
+            print(f"{name:{width}} {error}\n{'':{width}} Expected in {data_root()}/{PLACES[name]}")
             continue
         size = "×".join(map(str, train.shape))
-        print(f"{name:8} {len(train)} training and {len(test)} test images of {size}, {train.num_classes} classes")
+        print(
+            f"{name:{width}} {len(train)} training and {len(test)} test images of {size}, {train.num_classes} classes"
+        )
     return 1 if absent and names else 0

@@ -1,4 +1,4 @@
-"""Images in [0, 1] with labels: embedded digits, MNIST (also at 8×8), CIFAR-10, ImageNet's folder.
+"""Images in [0, 1] with labels: embedded digits, MNIST (also at 8×8), CIFAR-10 (also for choosing recipes), ImageNet.
 
 Digits come with scikit-learn: real, offline, the default. MNIST and CIFAR-10 are
 read by torchvision from the folder that RSLAB_DATA names (default
@@ -43,6 +43,7 @@ PLACES = {  # what belongs where below data_root(), for those who fetch it thems
     "mnist": f"MNIST/raw: {', '.join(MNIST_FILES)}, unpacked",
     "mnist8": "MNIST/raw: the files of mnist",
     "cifar10": "cifar-10-batches-py: data_batch_1 … data_batch_5, test_batch, batches.meta of cifar-10-python.tar.gz",
+    "cifar10-heldout": "cifar-10-batches-py: the files of cifar10",
     "imagenet": "imagenet: train/CLASS/*.JPEG and val/CLASS/*.JPEG, a folder a class; never downloaded",
 }
 
@@ -89,7 +90,7 @@ def data_root() -> Path:
 
 
 def load_dataset(name: str, split: str, *, download: bool = True) -> LabeledImages:
-    """The `train` or `test` split of `digits`, `mnist`, `mnist8`, `cifar10` or `imagenet`.
+    """The `train` or `test` split of `digits`, `mnist`, `mnist8`, `cifar10`, `cifar10-heldout` or `imagenet`.
 
     Raises `InputError` for an unknown name or split, `WorkError` when the files
     are neither in `data_root()` nor to be downloaded.
@@ -161,6 +162,13 @@ def _cifar10(split: str, download: bool):
     return _present_or_downloaded("CIFAR-10", read, lambda: CIFAR10(data_root(), download=True), download)
 
 
+def _cifar10_heldout(split: str, download: bool):
+    """To choose a recipe without a look at the test images: 45,000 training images, tested on the 5,000 others."""
+    pixels, labels, classes = _cifar10("train", download)  # whose order is random
+    own = slice(45_000) if split == "train" else slice(45_000, None)
+    return pixels[own], labels[own], classes
+
+
 def _present_or_downloaded(name: str, read: Callable, fetch: Callable, download: bool):
     """read(), after fetch() if the files are absent or damaged. `name`: of the data set, as its authors write it."""
     try:
@@ -227,6 +235,7 @@ DATASETS: dict[str, Callable] = {
     "mnist": _mnist,
     "mnist8": _mnist8,
     "cifar10": _cifar10,
+    "cifar10-heldout": _cifar10_heldout,
     "imagenet": _imagenet,
 }
 
