@@ -32,7 +32,7 @@ def test_environment_yml_only_points_to_pyproject(project):
 
 
 def test_installed_package_needs_what_pyproject_lists(project):
-    declared = [r for r in requires("rslab") if "extra ==" not in r]
+    declared = [r for r in requires("randomized-smoothing-lab") if "extra ==" not in r]
     assert names(declared) == names(project["dependencies"])
 
 
