@@ -1,5 +1,8 @@
 """Small data with seeds of their own, for every test module."""
 
+from pathlib import Path
+
+import pytest
 import torch
 from torch import nn
 
@@ -25,6 +28,14 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 def uniform(*shape: int, seed: int = 0) -> torch.Tensor:
     """Numbers in [0, 1), as pixels are."""
     return torch.rand(*shape, generator=seeded(seed))
+
+
+def symlink(link: Path, target: Path | str) -> None:
+    """A symbolic link; the test is skipped where the account may make none, as on Windows."""
+    try:
+        link.symlink_to(target)
+    except (OSError, NotImplementedError) as error:
+        pytest.skip(f"no symbolic links here: {error}")
 
 
 def training_options(**options) -> TrainConfig:

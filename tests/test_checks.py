@@ -100,11 +100,11 @@ def test_a_mistake_is_named(exercise, words, answer):
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_no_check_of_a_lecture_is_left_out(number):
-    """Public functions that take the reader's function; `set_up` of lecture 00 takes none."""
+    """Public functions that take the reader's function."""
     checks = import_module(f"rslab.lectures.lecture{number}.checks")
     public = {
         name
         for name, value in vars(checks).items()
-        if not name.startswith("_") and getattr(value, "__module__", "") == checks.__name__ and name != "set_up"
+        if not name.startswith("_") and getattr(value, "__module__", "") == checks.__name__
     }
     assert public == {each.check.__name__ for each in EXERCISES if each.check.__module__ == checks.__name__}

@@ -1,7 +1,6 @@
 """No work is lost: killed at any moment, out of space, or two at a time on one run."""
 
 import multiprocessing
-import resource
 import shutil
 import signal
 import subprocess
@@ -23,6 +22,7 @@ from rslab.store import files, logs, run_folder
 from rslab.store.run_folder import read_history
 from rslab.training.loop import train
 
+resource = pytest.importorskip("resource", reason="limits and kills the processes of POSIX")
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["rslab.training", "rslab.evaluate", "sklearn.datasets"])
 KILLS = 50

@@ -1,6 +1,5 @@
 """Data sets: the embedded digits, the real MNIST and CIFAR-10, and what happens without them."""
 
-import os
 import socket
 import time
 import urllib.request
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import symlink
 
 from rslab.data import datasets
 from rslab.data.datasets import MNIST_FILES, beyond_the_cube, data_root, load_dataset
@@ -109,7 +109,7 @@ def test_a_changed_byte_of_cifar10_is_noticed(monkeypatch, tmp_path):
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
     for file in (data_root() / folder.name).iterdir():
-        os.symlink(file.resolve(), folder / file.name)
+        symlink(folder / file.name, file.resolve())
     content = bytearray((folder / "test_batch").read_bytes())
     content[len(content) // 2] ^= 1
     (folder / "test_batch").unlink()
@@ -125,7 +125,7 @@ def test_a_cut_file_of_mnist_is_noticed(monkeypatch, tmp_path):
     folder = tmp_path / "MNIST" / "raw"
     folder.mkdir(parents=True)
     for name in MNIST_FILES:
-        os.symlink((data_root() / "MNIST" / "raw" / name).resolve(), folder / name)
+        symlink(folder / name, (data_root() / "MNIST" / "raw" / name).resolve())
     cut = (folder / "t10k-labels-idx1-ubyte").read_bytes()[:-1]
     (folder / "t10k-labels-idx1-ubyte").unlink()
     (folder / "t10k-labels-idx1-ubyte").write_bytes(cut)

@@ -16,9 +16,12 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "equations.md"
 COMMAND = "python tests/test_equations.py"
+pytestmark = pytest.mark.author
 
 
 class Equation(NamedTuple):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import symlink
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
@@ -248,12 +249,20 @@ def test_a_checkpoint_that_unpacks_to_far_more_than_it_weighs_is_refused(place, 
 
 
 @pytest.fixture(scope="module")
-def odd_places(tmp_path_factory):
+def mkfifo():
+    """Makes a named pipe; the test is skipped where there are none, or not the devices that stand beside them."""
+    if not hasattr(os, "mkfifo") or not Path("/dev/full").exists():
+        pytest.skip("needs the named pipes and devices of Linux")
+    return os.mkfifo
+
+
+@pytest.fixture(scope="module")
+def odd_places(tmp_path_factory, mkfifo):
     """A folder with one of each: a pipe, a socket, a device, a folder, a file of a terabyte of zeros."""
     folder = Path(tmp_path_factory.mktemp("odd"))
-    os.mkfifo(folder / "pipe")
-    (folder / "zero").symlink_to("/dev/zero")
-    (folder / "full").symlink_to("/dev/full")
+    mkfifo(folder / "pipe")
+    symlink(folder / "zero", "/dev/zero")
+    symlink(folder / "full", "/dev/full")
     (folder / "folder").mkdir()
     (folder / "folder" / "note").write_text("mine", encoding="utf-8")
     (folder / "file").write_text("?!", encoding="utf-8")
@@ -367,27 +376,28 @@ def test_a_run_folder_may_hold_anything_in_the_place_of_its_files(
     if name == "resume.safetensors":  # read where there are no weights yet
         (run / "weights.safetensors").unlink()
     (run / name).unlink(missing_ok=True)
-    (run / name).symlink_to(odd_places / odd)
+    symlink(run / name, odd_places / odd)
     options = ("--method", "gaussian", "--sigma", 0.25, "--epochs", 8)
     words = ["train", *options, "--resume", "--out", run] if name[0] in "tr" else ["certify", run, "--max", 1]
     assert name in refusal(monkeypatch, capsys, *words)
 
 
-def test_a_pipe_beside_a_log_is_left_alone(odd_places, trained_run, tmp_path, monkeypatch, capsys):
+def test_a_pipe_beside_a_log_is_left_alone(odd_places, mkfifo, trained_run, tmp_path, monkeypatch, capsys):
     log = tmp_path / "log.tsv"
-    os.mkfifo(log.with_suffix(".json"))
+    mkfifo(log.with_suffix(".json"))
     assert "log.json: got a named pipe" in refusal(
         monkeypatch, capsys, "certify", trained_run, "--n", 100, "--max", 1, "--out", log
     )
     assert log.with_suffix(".json").is_fifo() and not log.exists()
 
 
-def test_a_log_is_certified_to_its_end_beside_a_pipe(tmp_path, trained_run, monkeypatch, capsys):
+def test_a_log_is_certified_to_its_end_beside_a_pipe(mkfifo, tmp_path, trained_run, monkeypatch, capsys):
     from rslab.cli import main
 
-    os.mkfifo(tmp_path / "log")  # of the same settings file
+    mkfifo(tmp_path / "log")  # of the same settings file
     (tmp_path / "log.json").write_text('{"weights": "of a log that is gone"}', encoding="utf-8")
-    monkeypatch.setattr(sys, "argv", f"rslab certify {trained_run} --n 100 --max 1 --out {tmp_path}/log.tsv".split())
+    words = ["rslab", "certify", str(trained_run), "--n", "100", "--max", "1", "--out", str(tmp_path / "log.tsv")]
+    monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit) as stop:
         main()
     assert not stop.value.code and len(logs.read_log(tmp_path / "log.tsv")) == 1

@@ -33,11 +33,13 @@ def files() -> list[Path]:
     return sorted((ROOT / "rslab").rglob("*.py"))
 
 
+@pytest.mark.author
 def test_every_file_stands_in_a_wing():
     found = {file.relative_to(ROOT / "rslab").parts[0].removesuffix(".py") for file in files()}
     assert found == {*ORDER, "__init__", "__main__"}
 
 
+@pytest.mark.author
 @pytest.mark.parametrize("name", ORDER)
 def test_a_wing_imports_only_from_those_before_it(name):
     allowed = {*ORDER[: ORDER.index(name) + 1], "", "__version__"}
@@ -50,6 +52,7 @@ def test_a_wing_imports_only_from_those_before_it(name):
             assert {wing(module) for module in imports(file)} <= allowed, file
 
 
+@pytest.mark.author
 def test_no_file_imports_itself_in_a_circle():
     """Of imports at the top of a file; those in functions, which wait for a call, cannot close one."""
     graph = {}
@@ -104,11 +107,13 @@ def test_every_name_of_the_public_face_is_where_it_says():
         exec("from rslab import imaginary")
 
 
+@pytest.mark.author
 def test_the_api_reference_has_every_wing():
     (wings,) = re.findall(r"^WINGS := (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(wings.split()) == sorted(ORDER)
 
 
+@pytest.mark.author
 def test_the_readme_maps_every_wing_and_core_file():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     table = readme[readme.index("| read | role | lecture |") : readme.index("`rslab --help` lists")]

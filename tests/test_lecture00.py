@@ -1,11 +1,11 @@
-"""Notebook 00: its figures, its explorer and the set-up check."""
+"""Notebook 00: its figures and its explorer."""
 
 import pytest
 from drawn import line, panels, xy
 from explorers import explorer
 from scipy.stats import norm
 
-from rslab.lectures.lecture00 import checks, explorers, figures
+from rslab.lectures.lecture00 import explorers, figures
 from rslab.smoothing import bounds
 
 # -- figures ----------------------------------------------------------------------------------
@@ -81,20 +81,3 @@ def test_the_radius_is_proportional_to_sigma_and_needs_a_majority():
         assert (small > 0) == (p > 0.5)
     assert "nothing is promised" in promise.move(p_A=0.5).text.value
     assert promise.move(sigma=0.5, p_A=0.9).radius == pytest.approx(0.5 * norm.ppf(0.9))
-
-
-# -- the set-up check ----------------------------------------------------------------------------
-
-
-def test_the_set_up_check_says_a_line_each_and_no_folder(capsys, monkeypatch, tmp_path):
-    monkeypatch.setenv("RSLAB_DATA", str(tmp_path))
-    checks.set_up()
-    printed = capsys.readouterr().out
-    assert "– MNIST: not here" in printed and "– CIFAR-10: not here" in printed and "✗" not in printed
-    assert all(line[0] in "✓–✗" for line in printed.splitlines()) and str(tmp_path) not in printed
-    (tmp_path / "cifar-10-batches-py").mkdir()
-    (tmp_path / "cifar-10-batches-py" / "test_batch").touch()
-    monkeypatch.setattr(checks, "PACKAGES", ("torch", "a-package-that-is-not-there"))
-    checks.set_up()
-    printed = capsys.readouterr().out
-    assert "✓ CIFAR-10: found" in printed and "✗ a-package-that-is-not-there is missing: run `make lab`" in printed

@@ -203,3 +203,24 @@ def test_the_attack_sees_the_weights_of_the_step_without_gradients_and_batch_nor
         network.train()
         assert torch.allclose(scores, expected, atol=1e-5 * float(expected.detach().abs().max()))
     assert step.frozen(build_model("cnn", "digits", 10)) is not inside
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("options", [{}, {"attack": "ddn"}, {"attack": "fgsm"}, {"clean": 0.5}])
+def test_the_passes_of_a_method_are_those_that_its_step_makes(method, options, monkeypatch):
+    """Three for each image that the network is trained on, two for each of which an attack takes the gradient, or one."""
+    config = training_options(method=method, samples=2, steps=3, **options)
+    network, seen = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), {"trained": 0, "attacked": 0}
+    frozen = Step.frozen
+
+    def count(images, which):
+        seen[which] += len(images) * (3 if which == "trained" else 1 + images.requires_grad)
+        return images
+
+    def counted_copy(step, model):
+        copy = frozen(step, network)
+        return lambda z: copy(count(z, "attacked"))
+
+    monkeypatch.setattr(Step, "frozen", counted_copy)
+    LOSSES[method](lambda z: network(count(z, "trained")), X, Y, Step(config, 0.2, seeded(0)))
+    assert config.passes * len(X) == seen["trained"] + seen["attacked"]

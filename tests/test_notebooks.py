@@ -8,6 +8,7 @@ import pytest
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 COURSE = sorted(NOTEBOOKS.glob("*.ipynb"))
+pytestmark = pytest.mark.author
 SCREEN = 30  # lines that fit on one
 
 

@@ -134,6 +134,7 @@ def test_from_python(folder):
     assert set(rslab.__all__) <= used
 
 
+@pytest.mark.author
 def test_the_page_has_one_entry_a_public_name():
     entries = re.findall(r"^`(\w+)`: ", (DOCS / "python.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(entries) == list(rslab.__all__)

@@ -62,6 +62,7 @@ def test_every_shipped_plan_can_be_read(recipe):
     assert read_recipe(recipe)
 
 
+@pytest.mark.author
 def test_the_recipe_that_the_docs_show_can_be_read(tmp_path):
     page = (Path(__file__).parent.parent / "docs" / "reproduce.md").read_text(encoding="utf-8")
     gaussian, smoothadv = read_recipe(recipe_of(tmp_path, page.split("```toml\n")[1].split("```")[0]))
