@@ -320,6 +320,20 @@ class TrainConfig:
         """The attack of the method, at the ε that the warm-up has reached."""
         return attack_of(self, epsilon, objective)
 
+    @property
+    def passes(self) -> int:
+        """Forward passes that an epoch costs per training image; a backward pass counts as two, to the image as one."""
+        m = self.samples
+        attack = {"fgsm": 2, "pgd": 2 * self.steps, "ddn": 2 * self.steps + 2}[self.attack]  # DDN scores its last step
+        return {
+            "standard": 3,
+            **dict.fromkeys(("gaussian", "smoothed", "consistency"), 3 * m),
+            "adversarial": attack + (6 if self.clean else 3),
+            "combine1": attack + (6 if self.clean else 3) + 3 * m,
+            "combine2": attack + 3 * m,
+            **dict.fromkeys(("combine3", "naive", "smoothadv"), m * (attack + 3)),
+        }[self.method]
+
     @classmethod
     def without_use(cls, values: Mapping[str, Any]) -> set[str]:
         """The options among `values` that the others leave without use; defaults are always fine."""

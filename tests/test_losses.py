@@ -208,7 +208,7 @@ def test_the_attack_sees_the_weights_of_the_step_without_gradients_and_batch_nor
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("options", [{}, {"attack": "ddn"}, {"attack": "fgsm"}, {"clean": 0.5}])
 def test_the_passes_of_a_method_are_those_that_its_step_makes(method, options, monkeypatch):
-    """Three for each image that the network is trained on, two for each of which an attack takes the gradient, or one."""
+    """Three for each image that the network is trained on, two for each where an attack takes the gradient."""
     config = training_options(method=method, samples=2, steps=3, **options)
     network, seen = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), {"trained": 0, "attacked": 0}
     frozen = Step.frozen

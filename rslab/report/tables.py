@@ -308,15 +308,20 @@ def left_out_sentence(left_out: dict[str, list[str]], shown: int = 4) -> str:
 
 
 def recipes(folders: dict[str, Path]) -> pd.DataFrame:
-    """How the model of each run folder was made: network, weights, epochs, minutes and device; "" where unknown."""
+    """How the model of each run folder was made; "" where unknown.
+
+    Its network and number of weights; epochs; passes: forward passes per training image in all of them
+    (`TrainConfig.passes`), which is the budget wherever it ran; minutes; device.
+    """
     rows = {}
     for name, folder in folders.items():
-        rows[name] = dict.fromkeys(("network", "weights", "epochs", "minutes", "device"), "")
+        rows[name] = dict.fromkeys(("network", "weights", "epochs", "passes", "minutes", "device"), "")
         if not (folder / "config.json").is_file():
             continue
         config, classes = run_folder.read_run(folder)
         history = read_history(folder)
-        rows[name] |= {"network": config.arch, "epochs": f"{len(history)}"}
+        epochs = len(history)
+        rows[name] |= {"network": config.arch, "epochs": f"{epochs}", "passes": f"{epochs * config.passes:,}"}
         if ":" not in config.arch:  # else it is code
             model = build_model(config.arch, config.dataset, classes, normalization=config.normalization)
             rows[name]["weights"] = f"{count_parameters(model):,}"
