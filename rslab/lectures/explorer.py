@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from rslab.lectures.style import reduced
+from rslab.lectures.style import reduced, styled
 
 
 class Explorer(widgets.VBox):
@@ -27,6 +27,7 @@ class Explorer(widgets.VBox):
     once and kept: a redraw then takes 20 ms in place of 150.
     """
 
+    @styled
     def __init__(self, figure: Figure, sliders: list[widgets.Widget], moving: list[Artist]):
         width, height = (round(float(side * figure.dpi)) for side in figure.get_size_inches())
         self.figure = figure
@@ -54,6 +55,7 @@ class Explorer(widgets.VBox):
             getattr(self, name).value = value
         return self
 
+    @styled
     def _redraw(self, change=None) -> None:
         self.text.value = self.update()
         self._canvas.restore_region(self._background)

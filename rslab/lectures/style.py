@@ -58,7 +58,11 @@ STYLE = {
 }
 
 
-styled = matplotlib.rc_context(STYLE)  # type: ignore[arg-type]  # decorates every function that draws
+# Matplotlib's own values for the rest: an account's matplotlibrc (LaTeX for all text, another font, cut margins)
+# would change pictures that the lectures describe. The backend is not asked: no figure here is pyplot's.
+_DEFAULTS: dict[str, object] = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
+
+styled = matplotlib.rc_context(_DEFAULTS | STYLE)  # type: ignore[arg-type]  # decorates every function that draws
 
 
 class LabFigure(Figure):
@@ -70,6 +74,7 @@ class LabFigure(Figure):
 
     encoding = "palette"
 
+    @styled
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
         buffer = io.BytesIO()
         if self.encoding == "jpeg":
