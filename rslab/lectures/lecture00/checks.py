@@ -1,44 +1,10 @@
-"""Notebook 00: the set-up check, and the checks of its two exercises."""
+"""Notebook 00: the checks of its two exercises."""
 
-import platform
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 
-import torch
 from scipy.stats import norm
 
-from rslab.data.datasets import data_root
 from rslab.lectures.answers import Wrong, answer, close, compare, passed
-from rslab.store.run_folder import RESULTS
-
-PACKAGES = ("rslab", "torch", "numpy", "scipy", "pandas", "matplotlib", "ipywidgets", "jupyterlab")
-FILES = {"MNIST": "MNIST/raw/t10k-images-idx3-ubyte", "CIFAR-10": "cifar-10-batches-py/test_batch"}
-
-
-def set_up() -> None:
-    """Print what is here, a line each: Python, packages, processor, data sets, shipped models.
-
-    ✓: present. –: absent and not needed for the course. ✗: missing, and what to do.
-    """
-    print(f"✓ Python {platform.python_version()}, {torch.get_num_threads()} threads for PyTorch")
-    for name in PACKAGES:
-        try:
-            print(f"✓ {name} {version(name)}")
-        except PackageNotFoundError:
-            print(f"✗ {name} is missing: run `make lab`, or `pip install -e '.[test]'` in the project's folder")
-    if torch.cuda.is_available():
-        print(f"✓ GPU: {torch.cuda.get_device_name(0)}")
-    else:
-        print("– no CUDA GPU: not needed, every cell of the course runs on a CPU")
-    print("✓ digits: embedded, 1,797 images of 8 × 8 pixels; the default everywhere")
-    for name, file in FILES.items():
-        if (data_root() / file).is_file():
-            print(f"✓ {name}: found; cells that can will show it")
-        else:
-            print(f"– {name}: not here, not needed; `rslab data --download` fetches it, RSLAB_DATA says where it lies")
-    models = sorted(path.parent.name for path in (RESULTS / "digits").glob("*/weights.safetensors"))
-    print(f"✓ shipped models: {', '.join(models)}" if models else "✗ no shipped models: install the package again")
-
 
 # -- exercise 1: units ----------------------------------------------------------------------------
 
