@@ -71,6 +71,9 @@ def main(words: list[str] | None = None) -> int:
     except Failed as failure:
         print(failure, file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"{VENV} cannot be made: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("Stopped before the environment was ready; the same command goes on.", file=sys.stderr)
         return 130
