@@ -252,10 +252,12 @@ def test_a_python_that_does_not_fit_ends_in_a_sentence(tmp_path, notes):
     kit = Kit.new(tmp_path / "kit", notes)
     limits = f'requires-python = ">=3.{sys.version_info[1] + 1},<3.{sys.version_info[1] + 4}"'
     (line,) = [
-        line for line in (ROOT / "pyproject.toml").read_text().splitlines() if line.startswith("requires-python")
+        line
+        for line in (ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines()
+        if line.startswith("requires-python")
     ]
     kit.edit("pyproject.toml", line, limits)
-    ended = subprocess.run([sys.executable, kit.folder / SCRIPT], capture_output=True, text=True)
+    ended = subprocess.run([sys.executable, kit.folder / SCRIPT], capture_output=True, encoding="utf-8")
     low, high, suggested = (sys.version_info[1] + more for more in (1, 3, 2))
     assert ended.returncode == 1 and ended.stderr.count("\n") == 1
     assert ended.stderr.startswith(f"The course needs Python 3.{low} to 3.{high}, and {sys.executable} is ")
@@ -345,7 +347,7 @@ def test_make_calls_it_first_and_goes_no_further_where_it_fails(tmp_path, notes)
     python.chmod(0o755)
 
     def make(*words):
-        return subprocess.run(["make", *words], cwd=kit.folder, capture_output=True, text=True)
+        return subprocess.run(["make", *words], cwd=kit.folder, capture_output=True, encoding="utf-8")
 
     for words, expected in (((), "--quiet"), (("CPU=1",), "--quiet --cpu"), (("CPU=0",), "--quiet")):
         assert make(f"PYTHON={python}", "demo", *words).returncode == 2

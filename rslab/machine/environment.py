@@ -43,6 +43,9 @@ CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 # GB to download and GB on disk, as docs/install.md measured them. CUDA's libraries come on Linux only.
 SIZES = {"default": (3.3, 6.8) if sys.platform == "linux" else (0.6, 2.0), "CPU": (0.6, 2.0)}
 
+# Neither the current folder nor PYTHONPATH answers in the environment's place, and paths come in UTF-8.
+ALONE = ["-I", "-X", "utf8", "-c"]
+
 # What the environment's Python answers: where rslab comes from, and whether pip and torch are there.
 PROBE = """
 from importlib.util import find_spec
@@ -97,17 +100,16 @@ def make_ready(cpu: bool) -> bool:
     elif cpu and torch and not cpu_there:
         why = "The environment here holds PyTorch's default build; building it anew for the CPU."
     elif rslab and VENV in rslab.parents:
-        anew, why = (
-            False,
-            (
-                "The rslab in the environment is not this folder's (`pip install rslab` brings another project's, "
-                "a sparse solver); removing it, and putting the course's back."
-            ),
+        anew = False
+        why = (
+            "The rslab in the environment is not this folder's (`pip install rslab` brings another project's, "
+            "a sparse solver); removing it, and putting the course's back."
         )
     elif rslab and any(BIN.glob("rslab*")) and STAMP.is_file() and STAMP.read_text(encoding="utf-8") == stamp():
         return False
     else:
-        anew, why = False, "Bringing the environment up to date with pyproject.toml."
+        anew = False
+        why = "Bringing the environment up to date with pyproject.toml."
     if why:
         print(why)
     build(anew, "CPU" if cpu or cpu_there else "default", bool(torch) and not anew)
@@ -116,9 +118,8 @@ def make_ready(cpu: bool) -> bool:
 
 def probe() -> list[Path | None]:
     """Where rslab, pip and torch are that the environment's Python would import; None for what it lacks."""
-    command = [str(PYTHON), "-I", "-c", PROBE]  # -I: neither the current folder nor PYTHONPATH answers in its place
     try:
-        asked = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
+        asked = subprocess.run([str(PYTHON), *ALONE, PROBE], capture_output=True, encoding="utf-8", check=True)
     except (OSError, subprocess.CalledProcessError):
         return [None] * 3
     return [Path(line) if line else None for line in asked.stdout.split("\n")[:3]]
@@ -160,8 +161,8 @@ def build(anew: bool, kind: str, has_torch: bool) -> None:
         for folder in VENV.glob(f"{PACKAGES}/rslab"):
             shutil.rmtree(folder)
         run_pip(["install", "-e", f"{HERE}[test]", *options], temporary, "The installation failed.")
-    command = [str(PYTHON), "-I", "-c", "import torch, torchvision, rslab.errors"]
-    loads = subprocess.run(command, capture_output=True, text=True)
+    command = [str(PYTHON), *ALONE, "import torch, torchvision, rslab.errors"]
+    loads = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if loads.returncode:
         raise Failed(f"What was installed does not load: {last_lines(loads.stderr.splitlines())}")
     STAMP.write_text(stamp(), encoding="utf-8")
@@ -186,7 +187,9 @@ def make_venv() -> None:
         )
     # An environment's own Python would delete itself.
     python = getattr(sys, "_base_executable", sys.executable)
-    made = subprocess.run([python, "-m", "venv", "--clear", VENV], capture_output=True, text=True)
+    made = subprocess.run(
+        [python, "-m", "venv", "--clear", VENV], capture_output=True, encoding="utf-8", errors="replace"
+    )
     if made.returncode:
         raise Failed(f"{VENV} cannot be made: {last_lines([*made.stdout.splitlines(), *made.stderr.splitlines()])}")
 
@@ -198,7 +201,9 @@ def room(kind: str, inside: str) -> tuple[str, list[str]]:
     `inside` the environment serves where the system's is too small; the cache is left out where it does not fit.
     """
     download, installed = SIZES[kind]
-    asked = subprocess.run([PYTHON, "-m", "pip", "cache", "dir"], capture_output=True, text=True)
+    asked = subprocess.run(
+        [PYTHON, "-m", "pip", "cache", "dir"], capture_output=True, encoding="utf-8", errors="replace"
+    )
     cache = asked.stdout.strip()  # empty where pip shall keep none
     lacking = ""
     for temporary, kept in itertools.product((tempfile.gettempdir(), inside), (cache, "")):
@@ -231,7 +236,7 @@ def shortage(wanted: list[tuple[str, float]]) -> str:
 def run_pip(words: list[str], temporary: str, failure: str) -> None:
     """pip in the environment, showing the large downloads; `Failed` with `failure` and pip's last lines."""
     command = [str(PYTHON), "-m", "pip", *words, "--disable-pip-version-check", "--no-input"]
-    environment = {**os.environ, "TMPDIR": temporary, "PIP_USER": "0", "PIP_PROGRESS_BAR": "off"}
+    environment = {**os.environ, "TMPDIR": temporary, "PIP_USER": "0", "PIP_PROGRESS_BAR": "off", "PYTHONUTF8": "1"}
     lines: deque[str] = deque(maxlen=8)
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace", env=environment
