@@ -13,9 +13,10 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 import rslab
-from rslab.lectures import kernel, lab
+from rslab.lectures import kernel
 
 ROOT = Path(__file__).parent.parent
+STARTUP = Path(kernel.__file__).with_name("notebook_startup.py")
 NOTEBOOK = json.loads((ROOT / "notebooks" / "02_randomized_smoothing.ipynb").read_text(encoding="utf-8"))
 FIRST_CELL = "".join(next(cell for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code")["source"])
 
@@ -143,7 +144,7 @@ def test_a_second_call_changes_nothing():
 
 @pytest.fixture(scope="module")
 def client():
-    manager, client = start_new_kernel(kernel_name="python3", env={**os.environ, "PYTHONSTARTUP": str(lab.STARTUP)})
+    manager, client = start_new_kernel(kernel_name="python3", env={**os.environ, "PYTHONSTARTUP": str(STARTUP)})
     yield client
     client.stop_channels()
     manager.shutdown_kernel(now=True)
@@ -185,11 +186,11 @@ def test_a_tool_that_runs_all_cells_stops_at_a_missing_name():
 
 
 def test_plain_python_runs_the_startup_file_in_silence():
-    result = subprocess.run([sys.executable, lab.STARTUP], capture_output=True, text=True, timeout=60)
+    result = subprocess.run([sys.executable, STARTUP], capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 def test_a_kernel_of_another_environment_runs_the_startup_file_in_silence():
-    program = lab.STARTUP.read_text(encoding="utf-8")
+    program = STARTUP.read_text(encoding="utf-8")
     result = python(program, isolated=True)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")

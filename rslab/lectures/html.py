@@ -2,7 +2,7 @@
 
 The pages hold what is saved in the notebooks: text, formulas, figures, and the
 picture of each explorer as it was last, without its sliders. A browser fetches the
-script that sets the formulas from the web.
+script that sets the formulas from the web. On paper every fold is open.
 """
 
 import html
@@ -16,6 +16,22 @@ from rslab.errors import InputError, WorkError
 from rslab.lectures.lab import course_folder
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
+
+# Paper has no folds to open: the steps of the proofs and the hints are printed, and a figure stays on one sheet.
+FOR_PRINT = """<style media="print">
+img { max-width: 100%; height: auto; break-inside: avoid; }
+h1, h2, h3, summary { break-after: avoid; }
+pre { white-space: pre-wrap; }
+</style>
+<script>
+addEventListener("beforeprint", () => {
+  for (const fold of document.querySelectorAll("details:not([open])")) { fold.open = fold.forPrint = true; }
+});
+addEventListener("afterprint", () => {
+  for (const fold of document.querySelectorAll("details")) { if (fold.forPrint) { fold.open = fold.forPrint = false; } }
+});
+</script>
+"""
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -45,6 +61,9 @@ def write_html(out: Path) -> list[Path]:
     if result.returncode:
         raise WorkError(f"nbconvert stopped: {result.stderr.strip().splitlines()[-1]}")
     pages = [out / f"{path.stem}.html" for path in notebooks]
+    for page in pages:
+        before, end, after = page.read_text(encoding="utf-8").partition("</head>")
+        page.write_text(f"{before}{FOR_PRINT}{end}{after}", encoding="utf-8")
     items = [
         f'<li value="{int(path.stem[:2])}"><a href="{path.stem}.html">{html.escape(title_of(path))}</a></li>'
         for path in notebooks
