@@ -115,7 +115,7 @@ RECIPES = [
 @pytest.mark.parametrize(("text", "sentence"), RECIPES, ids=[sentence[:30] for _, sentence in RECIPES])
 def test_a_recipe_that_is_none_is_refused_with_its_line(tmp_path, monkeypatch, capsys, text, sentence):
     monkeypatch.chdir(tmp_path)
-    Path("r.toml").write_text(text)
+    Path("r.toml").write_text(text, encoding="utf-8")
     code, out, err = call(monkeypatch, capsys, ["reproduce", "r.toml", "--list"])
     assert code == 2 and out == "" and err.startswith("rslab: ") and err.count("\n") == 1
     assert sentence in err

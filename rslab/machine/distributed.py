@@ -110,7 +110,7 @@ def joined(command: str) -> Iterator[None]:
         _connect(told)
         with ExitStack() as stack:
             if not told.first:
-                silence = stack.enter_context(open(os.devnull, "w"))
+                silence = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
                 stack.enter_context(redirect_stdout(silence))
                 stack.enter_context(redirect_stderr(silence))
             yield

@@ -52,7 +52,7 @@ def _keep_cache_apart() -> None:
     flags = [torch.__version__, platform.machine(), torch.backends.cpu.get_cpu_capability()]
     flags.append(os.environ.get("ONEDNN_MAX_CPU_ISA", ""))
     with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().split("\n")
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n")
         flags += [line for line in lines if line.startswith(("model name", "flags"))][:2]
     own = f"processor-{hashlib.sha256(' '.join(flags).encode()).hexdigest()[:12]}"
     folder = Path(cache_dir())

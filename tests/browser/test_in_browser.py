@@ -54,7 +54,7 @@ def jupyterlab(tmp_path_factory):
     shutil.copytree(NOTEBOOKS, tmp_path / "notebooks")
     settings = tmp_path / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
-    (settings / "notification.jupyterlab-settings").write_text(json.dumps({"fetchNews": "false"}))
+    (settings / "notification.jupyterlab-settings").write_text(json.dumps({"fetchNews": "false"}), encoding="utf-8")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -64,7 +64,7 @@ def jupyterlab(tmp_path_factory):
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--expose-app-in-browser", "--LabApp.news_url=None"]
     command += ["--allow-root", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
     command += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={tmp_path / 'notebooks'}"]
-    with (tmp_path / "lab.log").open("w") as log:
+    with (tmp_path / "lab.log").open("w", encoding="utf-8") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=tmp_path)
         try:
             address = f"http://127.0.0.1:{port}"
@@ -81,13 +81,13 @@ def jupyterlab(tmp_path_factory):
 
 def _wait_until_up(url: str, server: subprocess.Popen, log: Path, limit_s: float = 120) -> None:
     for _ in range(int(limit_s)):
-        assert server.poll() is None, log.read_text()
+        assert server.poll() is None, log.read_text(encoding="utf-8")
         try:
             with urllib.request.urlopen(url, timeout=5):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(1)
-    pytest.fail(f"JupyterLab did not answer within {limit_s:g} s: {log.read_text()[-2000:]}")
+    pytest.fail(f"JupyterLab did not answer within {limit_s:g} s: {log.read_text(encoding='utf-8')[-2000:]}")
 
 
 def _page(browser, address: str):
