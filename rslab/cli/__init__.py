@@ -4,7 +4,11 @@ Exit code 0 when the work is done, 2 for bad input, 1 for failed work: one sente
 A file a command, loaded when it is called: `rslab --help` needs no PyTorch.
 """
 
+import os
+import re
 import sys
+import unicodedata
+from codecs import register_error
 from difflib import get_close_matches
 from errno import ENAMETOOLONG
 from io import TextIOWrapper
@@ -42,10 +46,16 @@ COMMANDS = {
     "bench": "Time this implementation against the plain reference algorithm.",
     "data": "Show where the data sets are; --download fetches what is absent.",
 }
+EPILOGUES = {
+    "lab": "It opens the kit, or the copy of the course, that the working directory lies in, else the installed one. "
+    "What stands after -- goes to JupyterLab: rslab lab -- --port=9000",
+}
 GOING_ON = {
     **dict.fromkeys(("train", "certify", "attack"), "; the same command with --resume goes on"),
     **dict.fromkeys(("demo", "reproduce"), "; the same command goes on"),
 }
+IN_WORDS = {"−": "-", "–": "-", "→": "->", "←": "<-", "≤": "<=", "≥": ">=", "×": "x", "±": "+-", "²": "^2", "·": "*"}
+IN_WORDS |= {"√": "sqrt", "∞": "inf", "∇": "grad", "‖": "||", "\u0302": "^", "ᵢ": "_i", "✓": "ok", "✗": "no", "’": "'"}
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "Storage size calculation overflowed")
 
 
@@ -78,14 +88,14 @@ app = App(
     suppress_keyboard_interrupt=False,  # `main` says how to go on
 )
 for order, (name, line) in enumerate(COMMANDS.items()):
-    app.command(f"rslab.cli.{name}:{name}", name=name, help=line, sort_key=order)
+    app.command(f"rslab.cli.{name}:{name}", name=name, help=line, help_epilogue=EPILOGUES.get(name), sort_key=order)
 
 
 def main() -> None:
     """Run the command line; every expected mistake becomes one sentence."""
-    words = sys.argv[1:] or ["--help"]
-    if isinstance(sys.stdout, TextIOWrapper):  # no σ in Windows' cp1252: "\\u03c3", as on the error output
-        sys.stdout.reconfigure(errors="backslashreplace")
+    words = _with_jupyters(sys.argv[1:] or ["--help"])
+    for stream in (sys.stdout, sys.stderr):
+        _make_printable(stream)
     console = Console(width=max(get_terminal_size().columns, 40))  # rich never ends where COLUMNS is 0
     try:
         with distributed.joined(words[0]):
@@ -111,6 +121,47 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _with_jupyters(words: list[str]) -> list[str]:
+    """The words, with those after the -- of `rslab lab` as values of the option by which it passes them on."""
+    if words[0] != "lab" or "--" not in words:
+        return words
+    at = words.index("--")
+    return [*words[:at], *(f"--jupyterlab={word}" for word in words[at + 1 :])]
+
+
+def _make_printable(stream) -> None:
+    """Let everything be printed, whatever the stream's encoding.
+
+    Windows writes to a pipe or a file in a code page of the last century, which the reader of that pipe (Git Bash,
+    an editor, Python itself from 3.15 on) does not expect and which has no σ: UTF-8 it is. A console has every sign
+    already. An encoding that was asked for, by PYTHONIOENCODING or by the locale of a POSIX system, stays: what it
+    lacks is written in words ("sigma") where there is one, else as in Python ("\\u265e").
+    """
+    if not isinstance(stream, TextIOWrapper):
+        return
+    code_page = sys.platform == "win32" and not stream.isatty() and not os.environ.get("PYTHONIOENCODING")
+    stream.reconfigure(encoding="utf-8" if code_page else None, errors="rslab.in_words")
+
+
+def _in_words(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What stands for one sign that an encoding lacks."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    sign = error.object[error.start]
+    greek = re.fullmatch("GREEK (SMALL|CAPITAL) LETTER ([A-Z]+)", unicodedata.name(sign, ""))
+    alike = unicodedata.normalize("NFKD", sign).replace("⁄", "/")  # ⅓ is 1/3, … is ...
+    if sign in IN_WORDS:
+        word = IN_WORDS[sign]
+    elif greek:
+        word = greek[2].lower() if greek[1] == "SMALL" else greek[2].capitalize()
+    else:
+        word = alike if alike.isascii() else alike.encode("ascii", "backslashreplace").decode()
+    return word, error.start + 1
+
+
+register_error("rslab.in_words", _in_words)
+
+
 def _sentence(error: CycloptsError, words: list[str]) -> str:
     """What the parser complains of, in our words."""
     command, argument, unused = " ".join(error.command_chain or ()), error.argument, error.unused_tokens
@@ -122,7 +173,8 @@ def _sentence(error: CycloptsError, words: list[str]) -> str:
             return f"got {option!r} after --, expected options before it."
         known = [name for other in error.argument_collection for name in other.names if name.startswith("--")]
         near = f" ({' or '.join(found)}?)" if (found := get_close_matches(option, known, 2, 0.7)) else ""
-        return f"{command}: got {option!r}, expected an option that `rslab {command} --help` shows{near}."
+        own = "; JupyterLab's own stand after --" if command == "lab" else ""
+        return f"{command}: got {option!r}, expected an option that `rslab {command} --help` shows{near}{own}."
     if isinstance(error, UnusedCliTokensError) and unused:
         return f"got {unused[0]!r}, expected no more words."
     if argument is None or not isinstance(error, CoercionError | MissingArgumentError):
