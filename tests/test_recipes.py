@@ -1,5 +1,6 @@
 """Recipes: what a table may say, and carrying one out, stopped and resumed."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -259,3 +260,21 @@ def test_a_default_holds_for_the_lines_that_use_it_and_a_line_says_nothing_witho
         InputError, match=r"^recipe\.toml, line 4: a: epsilon: got 1\.0 with method 'gaussian', expected"
     ):
         read_recipe(recipe)
+
+
+def test_a_run_without_noise_is_certified_where_the_recipe_says_under_which(tmp_path):
+    """A control: what an attacked network is worth under the noise of the others."""
+    text = """
+    [defaults]
+    epochs = 1
+    labels = 64
+    certify = { n = 10, max = 1 }
+
+    [attacked]
+    method = "adversarial"
+    steps = 1
+    certify.sigma = 0.5
+    """
+    recipe, out = read_recipe(recipe_of(tmp_path, text)), tmp_path / "out"
+    assert carry_out(recipe, out)
+    assert json.loads((out / "attacked" / "certify.json").read_text(encoding="utf-8"))["sigma"] == 0.5

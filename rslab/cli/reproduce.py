@@ -7,7 +7,6 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from rslab.cli.shared import Device, bar
-from rslab.config import NOISY
 from rslab.errors import InputError, check_new_folder
 from rslab.experiments import recipes
 from rslab.machine.devices import choose_device
@@ -34,7 +33,7 @@ def reproduce(
     if not list:
         complete = recipes.carry_out(runs, out, device=device, minutes=minutes, progress=bar)
         if complete:
-            certified = [out / run.name for run in runs if run.train.method in NOISY]
+            certified = [out / run.name for run in runs if run.certified]
             if certified:
                 print(formats.format_table(tables.accuracy_table(tables.find_logs(certified).logs)))
             return

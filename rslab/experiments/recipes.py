@@ -14,7 +14,8 @@
 
 A table names a run and holds its options (those of `TrainConfig`; below `certify` those of
 `CertifySettings`). `defaults` hold for all runs whose method uses them. `pretrained` and
-`pseudo_labels` may name a run further up. Runs of a method without noise are trained only.
+`pseudo_labels` may name a run further up. Runs of a method without noise are trained only, unless
+`certify.sigma` says under which noise they are certified.
 Every stage that is complete is skipped, every other one resumed.
 """
 
@@ -43,11 +44,12 @@ RUN_NAME = re.compile(r"\w[\w.+-]*")  # it becomes a folder: no way out of the f
 
 @dataclass(frozen=True)
 class RecipeRun:
-    """A table of a recipe: what to train, and how to certify it."""
+    """A table of a recipe: what to train, and how to certify it, if at all."""
 
     name: str
     train: TrainConfig
     certify: CertifySettings
+    certified: bool
 
 
 def read_recipe(path: Path) -> list[RecipeRun]:
@@ -91,7 +93,8 @@ def _run(name: str, defaults: dict, options: dict) -> RecipeRun:
     unused = TrainConfig.without_use(training) - own.keys()
     used = {key: value for key, value in training.items() if key not in unused}
     config = options_of(TrainConfig, used, source=name)
-    return RecipeRun(name, config, options_of(CertifySettings, {"sigma": config.sigma} | certify, source=name))
+    settings = options_of(CertifySettings, {"sigma": config.sigma} | certify, source=name)
+    return RecipeRun(name, config, settings, config.method in NOISY or "sigma" in certify)
 
 
 def _line(text: str, name: str, refused: str) -> int:
@@ -142,7 +145,7 @@ def stages(recipe: list[RecipeRun], out: Path) -> Iterator[Stage]:
         finished = (folder / "weights.safetensors").exists()
         epochs = run.train.epochs if finished else min(len(history), run.train.epochs - 1)
         yield Stage(run, "train", epochs, run.train.epochs, _mean(seconds))
-        if run.train.method not in NOISY:
+        if not run.certified:
             continue
         log = folder / "certify.tsv"
         if (name := run.train.dataset) not in sizes:
