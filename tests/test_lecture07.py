@@ -221,7 +221,7 @@ def test_own_runs_are_drawn_as_their_logs_count():
     drawn = 0
     for axes in panels(figures.own_figure(runs)):
         for name, log in runs.items():
-            label = f"{name.rsplit('/')[-1]} ({len(log)} images)"
+            label = f"{name.rsplit('/')[-1]}, {run_folder.read_run(run_folder.RESULTS / name)[0].arch}"
             for curve in (one for one in axes.lines if one.get_label() == label):
                 radii, accuracy = xy(curve)
                 expected = [100 * ((log.correct == 1) & (log.radius >= radius)).mean() for radius in radii]
@@ -237,15 +237,15 @@ def test_intervals_cover():
 
 def test_own_runs_prefer_cifar10(monkeypatch, tmp_path):
     header = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n0\t3\t3\t0.3\t1\t0:00:01\n"
-    for name in ("digits/gaussian", "cifar10/smoothadv-0.5"):
+    for name in ("digits/gaussian", "cifar10-small/smoothadv-0.5"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "certify.tsv").write_text(header, encoding="utf-8")
         if name.startswith("digits"):
             (tmp_path / name / "config.json").write_text("{}", encoding="utf-8")
     monkeypatch.setattr(run_folder, "RESULTS", Path(tmp_path))
     assert list(figures.own_runs()) == ["digits/gaussian"]
-    (tmp_path / "cifar10/smoothadv-0.5/config.json").write_text("{}", encoding="utf-8")
-    assert list(figures.own_runs()) == ["cifar10/smoothadv-0.5"]
+    (tmp_path / "cifar10-small/smoothadv-0.5/config.json").write_text("{}", encoding="utf-8")
+    assert list(figures.own_runs()) == ["cifar10-small/smoothadv-0.5"]
 
 
 # -- explorers -----------------------------------------------------------------------------------

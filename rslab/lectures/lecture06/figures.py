@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from scipy.stats import t as student
 from torch import Tensor
 
 from rslab import attacks
 from rslab.lectures.style import BLUE, COLORS, GREY, INK, ORANGE, PURPLE, SKY, new_figure, styled
+from rslab.report import published
 from rslab.report.tables import certified_accuracy
 from rslab.smoothing.classifier import log_mean_probs, mean_log_probs
 from rslab.smoothing.closed_forms import StepClassifier
@@ -272,4 +274,51 @@ def combinations_figure(folders: dict[str, str]) -> Figure:
         axes.set(xlabel="ℓ2 radius (pixels in [0, 1])", title=title, ylim=(0, 101), xlim=(0, radii[-1]))
     panels[0].set_ylabel("certified accuracy (%)")
     panels[0].legend(loc="upper right", fontsize=8.5)
+    return figure
+
+
+COLLAPSED = 0.15  # ACR below which a network gives one answer to every image, and above which all others are
+
+
+def ways_on_cifar10() -> pd.DataFrame:
+    """ACR of the published ResNet-110s of ways (2) to (4): a row a σ and ε (in 255ths), a column a way; NaN: collapsed.
+
+    All by PGD with T = 2, every network certified with the σ of its training on 500 images. Which way a network is
+    was inferred from the names of the logs: `baseAttackExp` attacks f, `without_noise` at the clean image.
+    """
+    grid = published.load("cifar10-grid")
+    grid = grid[(grid.attack == "PGD") & (grid.steps == 2) & (grid.train_sigma == grid.sigma) & (grid.images == 500)]
+    grid = grid[(grid.pretrained == 0) & (grid.weight == 0)]
+    way = {"base, without noise": "(2)", "base, with noise": "(3)", "smoothadv": "(4)"}
+    names = grid.method.map(way) + np.where(grid.method == "smoothadv", ", m = " + grid.samples.astype(str), "")
+    table = grid.assign(way=names).pivot(index=["sigma", "epsilon"], columns="way", values="ACR")
+    return table.mask(table < COLLAPSED)
+
+
+def compare_ways(table: pd.DataFrame, better: str, worse: str) -> tuple[float, float, int, int]:
+    """(mean difference of ACR, half of its 95 % interval, settings where `better` is ahead, settings compared).
+
+    The interval is Student's, over the settings (σ, ε): a network each, so that luck in training counts too.
+    """
+    difference = (table[better] - table[worse]).dropna()
+    half = student.ppf(0.975, len(difference) - 1) * difference.sem()
+    return difference.mean(), half, int((difference > 0).sum()), len(difference)
+
+
+@styled
+def ways_figure(table: pd.DataFrame) -> Figure:
+    """ACR against ε, a panel per σ: ways (2), (3), (4); the horizontal line is Gaussian training, without an attack."""
+    sigmas = table.index.unique("sigma")
+    figure, panels = new_figure(1, len(sigmas), width=10.2, height=3.9)
+    lines = {"(2)": (SKY, ":"), "(3)": (ORANGE, "--"), "(4), m = 2": (SMOOTHADV, "-."), "(4), m = 8": (SMOOTHADV, "-")}
+    best = published.load("cifar10-best")
+    gaussian = published.group(best[best.every == 20], "Cohen et al.").groupby("sigma").ACR.max()
+    for axes, sigma in zip(panels, sigmas, strict=True):
+        rows = table.loc[sigma]
+        for name, (color, line) in lines.items():
+            axes.plot(rows.index / 255, rows[name], "o", color=color, linestyle=line, markersize=4, label=name)
+        axes.axhline(gaussian[sigma], color=COLORS["gaussian"], linewidth=1, label="Gaussian")
+        axes.set(xlabel="ε of the attack", title=f"σ = {sigma:g}", xlim=(0, 2.1))
+    panels[0].set_ylabel("ACR")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8.5)
     return figure

@@ -169,13 +169,14 @@ def own_figure(runs: dict[str, pd.DataFrame]) -> Figure:
     Dotted: published models of the same σ on the same 500 images, where the runs are on CIFAR-10's every 20th.
     """
     sigmas: dict[float, dict[str, pd.DataFrame]] = {}
+    arch = {}
     for name, log in runs.items():
         config, _ = run_folder.read_run(run_folder.RESULTS / name)
-        sigmas.setdefault(config.sigma, {})[name] = log
+        sigmas.setdefault(config.sigma, {})[name], arch[name] = log, config.arch
     figure, panels = new_figure(1, len(sigmas), width=9.4, height=4.2, squeeze=False, sharey=True)
     for axes, sigma in zip(panels[0], sorted(sigmas), strict=True):
         xmax = 1.1 * max(float(log.radius.max()) for log in sigmas[sigma].values())
-        _draw_runs(axes, sigmas[sigma], xmax)
+        _draw_runs(axes, sigmas[sigma], arch, xmax)
         if all(name.startswith("cifar10") and len(log) == 500 for name, log in sigmas[sigma].items()):
             _draw_published(axes, sigma)
         _finish(axes, f"σ = {sigma:g}, with 95 % intervals", xmax)
@@ -183,13 +184,13 @@ def own_figure(runs: dict[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def _draw_runs(axes, runs: dict[str, pd.DataFrame], xmax: float) -> None:
+def _draw_runs(axes, runs: dict[str, pd.DataFrame], arch: dict[str, str], xmax: float) -> None:
     for number, (name, log) in enumerate(runs.items()):
         radii = np.unique(np.r_[0, log.radius, np.linspace(0, xmax, 120)])
         color = COLORS.get(method_of(name) or "", CYCLE[number % len(CYCLE)])
         accuracy = tables.certified_accuracy(log, radii)
         low, high = interval((accuracy * len(log) / 100).round(), len(log))
-        label = f"{name.rsplit('/')[-1]} ({len(log)} images)"
+        label = f"{name.rsplit('/')[-1]}, {arch[name]}"
         axes.step(radii, accuracy, where="pre", color=color, linestyle=DASHES[number % len(DASHES)], label=label)
         axes.fill_between(radii, low, high, step="pre", color=color, alpha=0.15, linewidth=0)
         decided = np.unique(log.radius)
