@@ -4,7 +4,6 @@ Time is that of a noisy image through the network, which is nearly all of both; 
 of a process of its own, beyond what it holds before the work begins.
 """
 
-import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -111,7 +110,13 @@ def process_peak(device: str) -> int:
     if status.exists():  # Linux, whose getrusage counts what the parent held
         (line,) = (line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
         return 1024 * int(line.split()[1])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        import resource
+    except ImportError:  # Windows, where the kernel that comes with JupyterLab needs this one
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: bytes
 
 
 def format_costs(found: dict) -> str:

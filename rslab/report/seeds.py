@@ -2,7 +2,7 @@
 
 import json
 import re
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pandas as pd
 
@@ -95,9 +95,9 @@ def _recipe(file: Path) -> str:
         train = None
     train = TrainConfig().to_dict() | train if isinstance(train, dict) else {}  # older runs lack newer options
     train.pop("seed", None)
-    for key in ("pretrained", "pseudo_labels"):  # runs with seeds of their own
+    for key in ("pretrained", "pseudo_labels"):  # runs with seeds of their own, maybe made on Windows
         if isinstance(train.get(key), str):
-            train[key] = re.sub(r"\d+$", "", Path(train[key]).name)
+            train[key] = re.sub(r"\d+$", "", PureWindowsPath(train[key]).name)
     unlike = ("seed", "weights", "device", "max", "skip", "batch", "batch_size", "compile", "slack", "between")
     certify = {key: value for key, value in settings_of(file).items() if key not in unlike}
     return json.dumps([train, certify], sort_keys=True)
