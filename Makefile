@@ -27,9 +27,8 @@ test-course: environment
 # is opened in the encoding of the locale is an error.
 test-oldest: export ATEN_CPU_CAPABILITY = default
 test-oldest: export ONEDNN_MAX_CPU_ISA = SSE41
-test-oldest: export PYTHONWARNDEFAULTENCODING = 1
 test-oldest: environment
-	$(BIN)/python -m pytest --ignore=tests/browser
+	$(BIN)/python -X warn_default_encoding -m pytest --ignore=tests/browser
 
 # Long experiments on what a certificate promises; about twenty minutes on one core.
 soundness: environment
