@@ -29,6 +29,7 @@ def conda_packages(file: str) -> list[str]:
     return [line[2:] for line in (listed[: listed.index("- pip:")] if "- pip:" in listed else listed) if line]
 
 
+@pytest.mark.author
 def test_conda_brings_python_and_pytorch_and_pyproject_the_rest(project):
     (torch_of_pip,) = [line for line in project["dependencies"] if re.match(r"torch\b", line)]
     pytorch = torch_of_pip.replace("torch", "pytorch ")
@@ -43,6 +44,7 @@ def test_conda_brings_python_and_pytorch_and_pyproject_the_rest(project):
     assert (ROOT / ".binder" / "postBuild").stat().st_mode & 0o111
 
 
+@pytest.mark.author
 def test_the_workflow_runs_the_lowest_and_the_highest_python_on_three_systems(project):
     workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
     low, high = (int(minor) for minor in re.findall(r"3\.(\d+)", project["requires-python"]))
@@ -57,6 +59,7 @@ def test_installed_package_needs_what_pyproject_lists(project):
     assert names(declared) == names(project["dependencies"])
 
 
+@pytest.mark.author
 def test_every_import_of_the_package_is_a_declared_dependency(project):
     import ast
     import sys
@@ -68,12 +71,14 @@ def test_every_import_of_the_package_is_a_declared_dependency(project):
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add(node.module.split(".")[0])
-    modules = {"sklearn": "scikit-learn", "PIL": "pillow", "jupyter_core": "jupyterlab"}  # which brings it
+    modules = {"sklearn": "scikit-learn", "PIL": "pillow"}
+    modules |= {name: "jupyterlab" for name in ("jupyter_core", "psutil")}  # which brings them
     foreign = {modules.get(m, m) for m in imported - set(sys.stdlib_module_names) - {"rslab"}}
     assert foreign <= names(project["dependencies"])
     assert foreign >= {"torch", "numpy", "scipy", "pandas", "cyclopts"}
 
 
+@pytest.mark.author
 def test_readme_gives_a_reason_for_every_dependency(project):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     table = readme[readme.index("| dependency |") :]
@@ -81,6 +86,7 @@ def test_readme_gives_a_reason_for_every_dependency(project):
     assert listed == names(project["dependencies"]) | names(project["optional-dependencies"]["test"])
 
 
+@pytest.mark.author
 def test_the_readme_is_short_and_every_link_of_ours_leads_somewhere():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -100,9 +106,10 @@ def test_the_readmes_lines_for_your_own_model_certify_it(capsys):
     assert -1 <= int(prediction) < 10 and 0 <= float(radius) <= 0.8
 
 
+@pytest.mark.author
 def test_ci_calls_the_test_command_of_the_readme():
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    assert all(f"\nmake {target} || failed=1\n" in ci for target in ("test", "test-oldest"))
+    assert all(f"\nmake {target} || failed=1\n" in ci for target in ("test", "test-course", "test-oldest"))
     assert "make test" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
 
@@ -118,6 +125,7 @@ def public_definitions(tree, above=""):
                 yield from public_definitions(node, f"{node.name}.")
 
 
+@pytest.mark.author
 def test_every_module_and_public_name_says_what_it_is():
     """`update` and `forward` fill in what their base class documents."""
     import ast

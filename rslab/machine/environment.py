@@ -41,7 +41,7 @@ STAMP = VENV / "ready"  # written last: the folder for which .venv was built, an
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 # GB to download and GB on disk, as docs/install.md measured them. CUDA's libraries come on Linux only.
-SIZES = {"default": (3.3, 6.8) if sys.platform == "linux" else (0.6, 2.0), "CPU": (0.6, 2.0)}
+SIZES = {"default": (3.3, 6.8) if sys.platform == "linux" else (0.5, 2.0), "CPU": (0.5, 2.0)}
 
 # Neither the current folder nor PYTHONPATH answers in the environment's place, and paths come in UTF-8.
 ALONE = ["-I", "-X", "utf8", "-c"]
@@ -161,10 +161,13 @@ def build(anew: bool, kind: str, has_torch: bool) -> None:
         for folder in VENV.glob(f"{PACKAGES}/rslab"):
             shutil.rmtree(folder)
         run_pip(["install", "-e", f"{HERE}[test]", *options], temporary, "The installation failed.")
-    command = [str(PYTHON), *ALONE, "import torch, torchvision, rslab.errors"]
+    command = [str(PYTHON), *ALONE, "import torch, torchvision"]
     loads = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if loads.returncode:
-        raise Failed(f"What was installed does not load: {last_lines(loads.stderr.splitlines())}")
+        raise Failed(f"PyTorch was installed and does not load: {last_lines(loads.stderr.splitlines())}")
+    rslab = probe()[0]
+    if not rslab or HERE not in rslab.parents or VENV in rslab.parents:
+        raise Failed(f"The environment still imports rslab from {rslab}; make clean, and the same command again.")
     STAMP.write_text(stamp(), encoding="utf-8")
 
 
