@@ -28,6 +28,7 @@ def pages(tmp_path_factory):
         return html.write_html(folder / "html")
 
 
+@pytest.mark.author
 def test_the_course_becomes_pages_with_figures_and_an_index(pages):
     index, page = (path.read_text(encoding="utf-8") for path in pages)
     assert '<a href="02_randomized_smoothing.html">Randomized smoothing</a>' in index

@@ -186,7 +186,7 @@ def test_a_tool_that_runs_all_cells_stops_at_a_missing_name():
 
 
 def test_plain_python_runs_the_startup_file_in_silence():
-    result = subprocess.run([sys.executable, STARTUP], capture_output=True, text=True, timeout=60)
+    result = subprocess.run([sys.executable, STARTUP], capture_output=True, encoding="utf-8", timeout=60)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
