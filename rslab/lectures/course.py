@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rslab.errors import InputError
+from rslab.errors import InputError, WorkError
 
 MARK = ".rslab-course"  # in a copy to work in: the version it was made of, and whether it was made to its end
 IGNORED = {".ipynb_checkpoints"}
@@ -88,17 +88,21 @@ def kept_copy(course: Path, version: str, folder: Path) -> str:
 
 
 def copy_course(course: Path, folder: Path) -> None:
-    """Copy what `folder` lacks, each file whole or not at all; all of it may be written there, whatever it was.
+    """Copy what `folder` lacks, each file whole or not at all, and free to be changed; else `WorkError`.
 
     (`shutil.copytree` goes on when the disk is full, and then names every file.)
     """
     for path in _files(course):
         copy = folder / path.relative_to(course)
         if not copy.exists():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            part = copy.with_name(f"{copy.name}.part")
-            shutil.copyfile(path, part)
-            part.replace(copy)
+            part = copy.with_name(f".{copy.name}.part")
+            try:
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, part)
+                part.replace(copy)
+            except OSError as error:
+                part.unlink(missing_ok=True)
+                raise WorkError(f"{copy}: could not be written ({error.strerror or error}).") from error
 
 
 def _files(course: Path) -> Iterator[Path]:
