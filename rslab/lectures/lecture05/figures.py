@@ -9,7 +9,19 @@ from matplotlib.figure import Figure
 from scipy.stats import binom, norm
 from torch import Tensor
 
-from rslab.lectures.style import COLORS, CYCLE, DASHES, GREEN, GREY, INK, VERMILION, new_figure, show_image, styled
+from rslab.lectures.style import (
+    COLORS,
+    CYCLE,
+    DASHES,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    VERMILION,
+    new_figure,
+    show_image,
+    styled,
+)
 from rslab.report import published
 
 # -- log and mean ----------------------------------------------------------------------------------
@@ -112,18 +124,28 @@ def accuracy_under_noise(f, x: Tensor, y: Tensor, sigmas, copies: int = 20, seed
     return [100 * float((f((x + s * noise).flatten(0, 1)).argmax(1) == labels).float().mean()) for s in sigmas]
 
 
+UNDER_NOISE = {"fgsm": ORANGE, "l2-pgd": VERMILION}  # two attacks, both of adversarial training
+
+
+def attacked_without_noise(sigma: float = 0.25) -> pd.Series:
+    """ACR by ε (in 255ths) of the published CIFAR-10 networks that were attacked, ℓ2, and never saw noise."""
+    grid = published.load("cifar10-grid")
+    return grid[(grid.train_sigma == 0) & (grid.sigma == sigma)].set_index("epsilon").ACR.sort_index()
+
+
 @styled
 def under_noise_figure(sigmas, accuracies: dict[str, list[float]], images: Tensor, sigma: float) -> Figure:
     """Accuracy of f on noisy digits against σ, a curve a training method; right, two digits without and with noise."""
     figure, axes = new_figure(1, 2, width=9.6, height=3.8, width_ratios=(2.1, 1))
     for (name, values), line in zip(accuracies.items(), DASHES, strict=False):
-        axes[0].plot(sigmas, values, linestyle=line, marker="o", markersize=4, color=COLORS[name], label=name)
+        color = UNDER_NOISE.get(name) or COLORS[name]
+        axes[0].plot(sigmas, values, linestyle=line, marker="o", markersize=4, color=color, label=name)
     axes[0].axvline(sigma, color=GREEN, linewidth=1)
     axes[0].axhline(10, color=INK, linewidth=1, linestyle=":")
     axes[0].text(0.0, 12, "guessing", fontsize=9)
     axes[0].set(xlabel="σ of the noise (pixels in [0, 1])", ylabel="accuracy of f (%)", ylim=(0, 128))
     axes[0].set_yticks(range(0, 101, 25))
-    axes[0].legend(loc="upper center", ncols=3)
+    axes[0].legend(loc="upper center", ncols=2)
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0)) * sigma
     grid = torch.cat((torch.cat(tuple(images), 2), torch.cat(tuple(images + noise), 2)), 1)
     show_image(axes[1], grid, f"above σ = 0, below σ = {sigma:g}")
