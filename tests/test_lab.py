@@ -327,7 +327,8 @@ with open({str(lab.COURSE.parent / lab.STARTUP)!r}, encoding="utf-8") as file:
     exec(compile(file.read(), "startup", "exec"), dict(get_ipython=lambda: shell))
 shell.run_cell("digits.images[3]")
 """
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", timeout=60)
+    command = [sys.executable, "-X", "utf8", "-c", program]
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=60)
     assert "`digits` is not defined yet" in result.stdout and "Traceback" not in result.stdout + result.stderr
 
 

@@ -151,6 +151,6 @@ def test_make_test_runs_the_notebooks_whatever_the_unit_tests_said_and_fails_if_
         encoding="utf-8",
     )
     stand_in.chmod(0o755)
-    ended = subprocess.run(["make", "test"], cwd=tmp_path, capture_output=True, encoding="utf-8")
+    ended = subprocess.run(["make", "test"], cwd=tmp_path, capture_output=True)
     assert (tmp_path / "asked").read_text(encoding="utf-8").split() == ["unit", "notebooks"]
     assert (ended.returncode == 0) == (failing == "")

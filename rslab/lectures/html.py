@@ -57,7 +57,9 @@ def write_html(out: Path) -> list[Path]:
     with tempfile.TemporaryDirectory() as folder:
         copies = [_without_widgets(path, Path(folder)) for path in notebooks]
         command = [sys.executable, "-m", "jupyter", "nbconvert", "--to", "html", "--output-dir", str(out), *copies]
-        result = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+        result = subprocess.run(
+            [str(part) for part in command], capture_output=True, encoding="utf-8", errors="replace"
+        )
     if result.returncode:
         raise WorkError(f"nbconvert stopped: {result.stderr.strip().splitlines()[-1]}")
     pages = [out / f"{path.stem}.html" for path in notebooks]
