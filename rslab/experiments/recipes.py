@@ -24,7 +24,7 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pandas as pd
 
@@ -132,8 +132,10 @@ def stages(recipe: list[RecipeRun], out: Path) -> Iterator[Stage]:
     for run in _resolved(recipe, out):
         folder = out / run.name
         if (folder / "config.json").exists():
-            # other runs by their last name: the folder of all may have moved
-            found, wanted = (c.with_runs(lambda r: Path(r).name) for c in (run_folder.read_run(folder)[0], run.train))
+            # other runs by their last name: the folder of all may have moved, also from Windows
+            found, wanted = (
+                c.with_runs(lambda r: PureWindowsPath(r).name) for c in (run_folder.read_run(folder)[0], run.train)
+            )
             if wanted.precision == "auto":  # what the device chose when the run began
                 wanted = replace(wanted, precision=found.precision)
             if found != wanted:

@@ -131,7 +131,7 @@ class GridExplorer(Explorer):
 
 # -- what ACR rewards -------------------------------------------------------------------------
 
-SHARES = tuple((f"{share} %", share) for share in range(5, 55, 5))
+SHARES = tuple((f"{share} %", share) for share in range(1, 51))
 VOTES = tuple((f"{n:,}", n) for n in (100, 1000, 10_000, 100_000, 1_000_000, 10_000_000))
 
 
