@@ -104,6 +104,17 @@ def test_cifar10_is_the_published_one():
 
 
 @pytest.mark.data
+def test_the_held_out_images_are_training_images_and_complete_the_others():
+    needs("cifar-10-batches-py")
+    whole = load_dataset("cifar10", "train", download=False)
+    train, held_out = (load_dataset("cifar10-heldout", split, download=False) for split in ("train", "test"))
+    assert len(train) == 45_000 and len(held_out) == 5_000
+    assert torch.equal(torch.cat((train.images, held_out.images)), whole.images)
+    assert torch.equal(torch.cat((train.labels, held_out.labels)), whole.labels)
+    assert len({whole.checksum, train.checksum, held_out.checksum}) == 3
+
+
+@pytest.mark.data
 def test_a_changed_byte_of_cifar10_is_noticed(monkeypatch, tmp_path):
     needs("cifar-10-batches-py")
     folder = tmp_path / "cifar-10-batches-py"
