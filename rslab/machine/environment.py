@@ -164,9 +164,8 @@ def build(anew: bool, kind: str, has_torch: bool) -> None:
     command = [str(PYTHON), *ALONE, "import torch, torchvision"]
     loads = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if loads.returncode:
-        raise Failed(
-            f"PyTorch is installed and does not load; make clean builds it anew. {last_lines(loads.stderr.splitlines())}"
-        )
+        said = last_lines(loads.stderr.splitlines())
+        raise Failed(f"PyTorch is installed and does not load; make clean, and the same command again. {said}")
     rslab = probe()[0]
     if not rslab or HERE not in rslab.parents or VENV in rslab.parents:
         raise Failed(f"The environment still imports rslab from {rslab}; make clean, and the same command again.")
