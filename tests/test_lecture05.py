@@ -30,7 +30,7 @@ def test_jensens_gap_is_drawn_where_it_is():
 
 def test_accuracies_and_curves_are_those_given():
     images = torch.rand(3, 1, 8, 8)
-    given = {"standard": [98, 50], "gaussian": [95, 80]}
+    given = {"standard": [98, 50], "gaussian": [95, 80], "l2-pgd": [94, 79]}
     axes, digits = panels(figures.under_noise_figure((0, 0.5), given, images, 0.5))
     for name, values in given.items():
         assert line(axes, name)[0].tolist() == [0, 0.5] and line(axes, name)[1].tolist() == values
@@ -111,3 +111,10 @@ def test_the_estimate_is_too_high_and_less_so_with_more_samples():
 def test_what_f_says_of_a_wrong_shape_is_said_as_it_is():
     with pytest.raises(Wrong, match="^f wants images"):
         checks.gaussian_loss(lambda f, x, y, sigma, m, generator: f(x[0]))
+
+
+def test_the_networks_without_noise_are_the_published_ones():
+    acr = figures.attacked_without_noise(0.25)
+    assert list(acr.index) == [64, 127, 255, 512]
+    log = "PGD_2steps_baseAttackExp/without_noise/eps_512/cifar10/resnet110/noise_0.00/sigma_0.25"
+    assert acr[512] == published.load("cifar10-grid").ACR[log]

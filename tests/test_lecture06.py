@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from drawn import at, line, panels, xy
 from explorers import explorer
-from scipy.stats import norm
+from scipy.stats import norm, ttest_1samp
 
 from rslab.lectures.lecture06 import explorers, figures
-from rslab.report import attack_tables, tables
+from rslab.report import attack_tables, published, tables
 from rslab.smoothing.closed_forms import STEP_TOY, SmoothToy
 from rslab.store.run_folder import RESULTS
 
@@ -80,6 +80,27 @@ def test_combinations_are_the_mean_of_their_seeds_counted_image_by_image():
             for number in (0, 40, 90):
                 counted = [100 * ((log.correct == 1) & (log.radius >= radii[number])).mean() for log in logs]
                 assert drawn[number] == pytest.approx(np.mean(counted))
+
+
+def test_the_ways_on_cifar10_are_the_published_networks_of_these_names():
+    table, grid = figures.ways_on_cifar10(), published.load("cifar10-grid")
+    for way, folder in (("(2)", "baseAttackExp/without_noise"), ("(3)", "baseAttackExp/with_noise")):
+        for epsilon, sigma in ((64, 0.12), (255, 0.5), (512, 1.0)):
+            log = f"PGD_2steps_{folder}/eps_{epsilon}/cifar10/resnet110/noise_{sigma:.2f}"
+            assert table[way][sigma, epsilon] == grid.ACR[log]
+    assert table.shape == (16, 6) and table.isna().sum().sum() == 1  # one network collapsed
+    for axes, sigma in zip(panels(figures.ways_figure(table)), (0.12, 0.25, 0.5, 1.0), strict=True):
+        epsilons, acr = line(axes, "(3)")
+        assert np.array_equal(epsilons, np.array([64, 127, 255, 512]) / 255)
+        assert np.array_equal(acr, table["(3)"][sigma])
+
+
+def test_two_ways_are_compared_over_the_settings_that_both_have():
+    table = pd.DataFrame({"a": [0.3, 0.5, 0.4, np.nan], "b": [0.1, 0.4, 0.5, 0.2]})
+    mean, half, ahead, settings = figures.compare_ways(table, "a", "b")
+    expected = ttest_1samp([0.2, 0.1, -0.1], 0).confidence_interval(0.95)
+    assert (mean - half, mean + half) == pytest.approx((expected.low, expected.high))
+    assert (ahead, settings) == (2, 3)
 
 
 def test_the_toys_objectives_part_where_the_tests_of_the_toys_say():
