@@ -123,7 +123,7 @@ def test_table_with_recipe_says_how_a_run_was_made_and_nothing_of_other_logs(mon
     config, _ = run_folder.read_run(run)
     assert rows["ours"].startswith(f'ours,{config.arch},"') and rows["ours"].split(",")[4] == str(config.epochs)
     assert ",cpu," in rows["ours"]
-    assert rows["theirs"].startswith("theirs,,,,,,1,")
+    assert rows["theirs"].startswith("theirs,,,,,,,1,")
     code, _, err = call(monkeypatch, capsys, "table", tmp_path, "--recipe", "--seeds")
     assert code == 2 and "--recipe" in err
 
@@ -188,8 +188,8 @@ MISTAKES = [
     ("certify RUN --n0 0", "n0: got 0"),
     ("certify RUN --n 1" + 400 * "0", "n: got 1000"),
     ("certify RUN --bound bernstein --n 1", "n: got 1, expected 2"),
-    ("certify " + 300 * "a", "File name too long"),
-    ("table " + 300 * "a", "File name too long"),
+    ("certify " + 300 * "a", 70 * "a"),  # too long, or not there: Pythons differ
+    ("table " + 300 * "a", 70 * "a"),
     ("certify RUN --sigma -1", "sigma: got -1.0"),
     ("certify RUN --bound imaginary", "bound: got 'imaginary'"),
     ("certify RUN --skip 0", "skip: got 0"),
