@@ -139,6 +139,16 @@ def test_a_copy_of_another_version_is_opened_and_said(started, tmp_path, monkeyp
     assert "This copy was made of version 0.0.9, the kit is version " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("text", ["", "[]", '{"version": "0.1.0"}', "\x00"])
+def test_a_damaged_mark_of_a_copy_is_one_sentence(started, tmp_path, text):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / course.MARK).write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match="got no version and completeness"):
+        lab.open_lab(work=folder)
+    assert [file.name for file in folder.iterdir()] == [course.MARK]
+
+
 def test_a_copy_that_was_interrupted_is_completed(started, tmp_path, monkeypatch):
     folder, whole = tmp_path / "mine", course.shutil.copyfile
 

@@ -69,7 +69,7 @@ def kept_copy(course: Path, version: str, folder: Path) -> str:
     """
     mark = folder / MARK
     if mark.is_file():
-        made = json.loads(mark.read_text(encoding="utf-8"))
+        made = _read_mark(mark)
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"work: got {folder}, which holds something else, expected a new folder or a copy made so.")
     else:
@@ -85,6 +85,14 @@ def kept_copy(course: Path, version: str, folder: Path) -> str:
         copy_course(course, folder)
         mark.write_text(json.dumps({**made, "complete": True}), encoding="utf-8")
     return ""
+
+
+def _read_mark(mark: Path) -> dict:
+    try:
+        made = json.loads(mark.read_text(encoding="utf-8"))
+        return {"version": str(made["version"]), "complete": bool(made["complete"])}
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{mark}: got no version and completeness, expected what `rslab lab --work` wrote.") from error
 
 
 def copy_course(course: Path, folder: Path) -> None:

@@ -155,10 +155,9 @@ def _arguments(course: Path, browser: bool, given: Sequence[str]) -> list[str]:
     words = [f"--{names[0]}={value}" for names, value in ours.items() if _given(names, given) is None]
     if not browser:
         words.append("--no-browser")
+    # in a container everyone is root, and nobody else can reach this computer's own address
     if getattr(os, "geteuid", lambda: 1)() == 0 and _is_loopback(_given(IP, given) or ours[IP]):
-        words.append(
-            "--allow-root"
-        )  # in a container everyone is root; nobody else can reach this computer's own address
+        words.append("--allow-root")
     return [*words, *given]
 
 
