@@ -271,6 +271,8 @@ class TrainConfig:
     """Decay of a running average of the weights, a term a step, which is what is kept; 0: the last weights"""
     precision: Precision = "float32"
     """Of the network, not of its weights; auto: bfloat16 where the device runs it natively"""
+    stored: Literal["float32", "bfloat16"] = "float32"
+    """Weights in the run folder; bfloat16 rounds the matrices once training is over: half the size"""
     augment: bool = False
     """Random crop (4 pixels of padding) and horizontal flip"""
     seed: int = 0

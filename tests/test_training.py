@@ -14,6 +14,7 @@ from rslab.data.datasets import LabeledImages
 from rslab.errors import InputError, WorkError
 from rslab.machine.randomness import generator_for
 from rslab.networks.models import build_model
+from rslab.store import files, run_folder
 from rslab.training.loop import crop_and_flip, train, train_to_end
 
 SIGMA = 0.25
@@ -305,3 +306,19 @@ def test_distances_beyond_the_cube_are_noted(few, capsys):
     assert "Note: epsilon = 128, but images in [0, 1] lie within 8 of each other." in capsys.readouterr().err
     train(tiny("gaussian"), data=few)
     assert capsys.readouterr().err == ""
+
+
+def test_weights_may_be_stored_in_half_of_the_size(few, tmp_path):
+    """The matrices rounded to bfloat16, vectors whole; the run folder gives the rounded model."""
+    config = tiny("gaussian", epochs=1)
+    for stored in ("float32", "bfloat16"):
+        list(train(replace(config, stored=stored), tmp_path / stored, data=few))
+    whole, half = (files.load_tensors(tmp_path / name / "weights.safetensors") for name in ("float32", "bfloat16"))
+    assert whole.keys() == half.keys() and {value.ndim > 1 for value in whole.values()} == {True, False}
+    for name, value in whole.items():
+        assert half[name].dtype == (torch.bfloat16 if value.ndim > 1 else value.dtype)
+        assert torch.equal(half[name], value.to(half[name].dtype))
+    model, _ = run_folder.load_run(tmp_path / "bfloat16")
+    assert all(torch.equal(value, half[name].to(value.dtype)) for name, value in model.state_dict().items())
+    with pytest.raises(InputError, match="^stored: got 'float16', expected one of float32, bfloat16"):
+        replace(config, stored="float16")

@@ -143,13 +143,13 @@ def _recorded_epochs(config, model, optimizer, average, epochs, out: Path, start
     yield from history
     kept = average.module if average else model
     if start >= config.epochs:  # it may have been stopped between the last epoch's state and the weights
-        finish_run(out, kept)
+        finish_run(out, kept, config.stored)
     for record in epochs:
         del record["model"]
         save_state(out / "resume.safetensors", model, optimizer, average, record["epoch"])
         files.append_text(out / "train.jsonl", json.dumps(record) + "\n")
         if record["epoch"] == config.epochs - 1:
-            finish_run(out, kept)
+            finish_run(out, kept, config.stored)
         yield record
 
 

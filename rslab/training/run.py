@@ -6,14 +6,17 @@ from pathlib import Path
 import torch
 
 from rslab.errors import InputError, WorkError
+from rslab.networks.inference import DTYPES
 from rslab.store import files, logs, run_folder
 from rslab.store.run_folder import read_history
 
 
-def finish_run(out: Path, model) -> None:
-    """Keep the finished model, and no longer the state from which to go on."""
+def finish_run(out: Path, model, stored: str) -> None:
+    """Keep the finished model, its matrices as `stored`, and no longer the state from which to go on."""
     if not (out / "weights.safetensors").exists():
-        files.save_weights(out / "weights.safetensors", model.state_dict())
+        dtype = DTYPES[stored]  # of vectors the batch norms' are the most delicate, and they weigh nothing
+        state = {name: value.to(dtype) if value.ndim > 1 else value for name, value in model.state_dict().items()}
+        files.save_weights(out / "weights.safetensors", state)
     (out / "resume.safetensors").unlink(missing_ok=True)
 
 
