@@ -1,5 +1,7 @@
 """Notebook 01: its figures and what its explorers compute."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -98,8 +100,10 @@ def test_figures_of_a_network_show_its_losses(network, digits):
             mean = line(panel, f"towards {attack}'s end")[1]
             assert [mean[0], mean[-1]] == pytest.approx([loss(x, y).mean(), loss(end, y).mean()], rel=1e-3)
     losses, ends = figures.final_losses(network, x[0], int(y[0]), 0.2, starts=20)
-    first, second, angle = figures.distinct_ends(ends, x[0])
-    assert first != second and 0 < angle < 180 and losses.shape == (20,)
+    first, second, angles = figures.distinct_ends(ends, x[0])
+    assert first != second and losses.shape == (20,) and angles.shape == (190,)
+    furthest = (torch.nn.functional.normalize((ends[[first, second]] - x[0]).flatten(1), dim=1)).prod(0).sum()
+    assert angles.max() == pytest.approx(math.degrees(math.acos(furthest)), abs=0.1)
     corners = loss(torch.stack((x[0], ends[first], ends[second])), y[[0, 0, 0]])
     _, right, _ = panels(figures.surface_figure(network, x[0], int(y[0]), ends[first], ends[second]))
     for label, (start, end) in {"first to second": (1, 2), "x to first": (0, 1), "x to second": (0, 2)}.items():
@@ -199,3 +203,9 @@ def test_a_weak_attack_can_turn_the_gradient():
         assert np.sign(danskin.move(found=1).gradient) == np.sign(danskin.slope)
     assert danskin.move(theta=0.2, found=2).step > 0 and "raises" in danskin.text.value
     assert danskin.move(theta=0.0, found=3).step > 0 and "kink" in danskin.text.value
+
+
+def test_smaller_steps_and_the_gradient_itself_leave_the_ridge():
+    """The toy has one maximum: what a sign step of 0.1 lacks is not a restart."""
+    assert figures.folded_success(0.1, 20) == figures.folded_success(0.1, 200) == 0.5
+    assert figures.folded_success(0.003, 2000) == figures.folded_success(0.1, 2000, sign=False) == 1

@@ -1,7 +1,5 @@
 """Figures of notebook 01, adversarial examples: what attacks find, and what training on them changes."""
 
-import math
-
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -139,14 +137,29 @@ def folded(z: Tensor) -> Tensor:
     return a + 0.9 * b - 6 * (a + b - 0.3).clamp_min(0) ** 2 + 4 * (a - b - 0.2).clamp_min(0)
 
 
-def pgd_path(loss, x: Tensor, epsilon: float, step: float, steps: int, start: Tensor | None = None) -> Tensor:
-    """The iterates of ℓ∞ PGD around x `(B, …)`, from x or `start`: `(T + 1, B, …)`. `loss`: images → `(B,)`."""
+def pgd_path(
+    loss, x: Tensor, epsilon: float, step: float, steps: int, start: Tensor | None = None, sign: bool = True
+) -> Tensor:
+    """The iterates of ℓ∞ PGD around x `(B, …)`, from x or `start`: `(T + 1, B, …)`. `loss`: images → `(B,)`.
+
+    `sign`: along the sign of the gradient, as PGD does; else along the gradient itself.
+    """
     path = [x if start is None else start]
     for _ in range(steps):
         iterate = path[-1].detach().requires_grad_()
         (slope,) = torch.autograd.grad(loss(iterate).sum(), iterate)
-        path.append(attacks.project(x, iterate.detach() - x + step * slope.sign(), epsilon, "linf"))
+        path.append(
+            attacks.project(x, iterate.detach() - x + step * (slope.sign() if sign else slope), epsilon, "linf")
+        )
     return torch.stack(path)
+
+
+def folded_success(step: float, steps: int, sign: bool = True, starts: int = 12, seed: int = 0) -> float:
+    """The share of random starts from which ascent on `folded` reaches its one maximum, 3.25, to 0.001."""
+    x = torch.full((starts, 2), 0.5, dtype=torch.float64)
+    begin = torch.rand(starts, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    ends = pgd_path(lambda image: folded(image - 0.5), x, 0.5, step, steps, begin, sign)[-1] - 0.5
+    return float((folded(ends) > 3.25 - 1e-3).double().mean())
 
 
 @styled
@@ -239,12 +252,17 @@ def histograms_figure(losses: dict[str, list[np.ndarray]], epsilon: float) -> Fi
     return figure
 
 
-def distinct_ends(ends: Tensor, x: Tensor) -> tuple[int, int, float]:
-    """The two of these perturbed images whose directions from x differ most: (first, second, angle in degrees)."""
-    directions = torch.nn.functional.normalize((ends - x).flatten(1), dim=1)
-    cosines = directions @ directions.T
-    first, second = divmod(int(cosines.argmin()), len(ends))
-    return first, second, math.degrees(math.acos(float(cosines[first, second])))
+def angles_between(directions: Tensor) -> Tensor:
+    """The angles in degrees between vectors `(N, …)`, every one with every other: `(N, N)`."""
+    unit = torch.nn.functional.normalize(directions.flatten(1).double(), dim=1)
+    return torch.rad2deg(torch.arccos((unit @ unit.T).clamp(-1, 1)))
+
+
+def distinct_ends(ends: Tensor, x: Tensor) -> tuple[int, int, np.ndarray]:
+    """The two of these perturbed images whose directions from x differ most, and the angles of all pairs in degrees."""
+    angles = angles_between(ends - x)
+    first, second = divmod(int(angles.argmax()), len(ends))
+    return first, second, angles[torch.triu(torch.ones_like(angles, dtype=torch.bool), 1)].numpy()
 
 
 @torch.no_grad()
