@@ -1,6 +1,8 @@
 # Each target first looks after .venv: it is built, updated or mended where that is needed. CPU=1: PyTorch's CPU build.
 BIN := .venv/bin
 PYTHON ?= $(shell test -x $(BIN)/python && echo $(BIN)/python || echo python3)
+# What an account's PYTHONPATH holds must not stand before what .venv holds: it may be another rslab.
+unexport PYTHONPATH
 
 .PHONY: lab demo test test-course test-oldest bench soundness lint html api clean environment .venv/ready
 

@@ -1,5 +1,6 @@
 """The set-up holds together: one list of dependencies, one way to run things."""
 
+import os
 import re
 import subprocess
 import tomllib
@@ -147,10 +148,11 @@ def test_make_test_runs_the_notebooks_whatever_the_unit_tests_said_and_fails_if_
     stand_in = binaries / "python"  # writes down which half it was asked for, and fails if that one shall
     stand_in.write_text(
         '#!/bin/sh\ncase "$*" in *environment.py*) exit ;; *notebooks) half=notebooks ;; *) half=unit ;; esac\n'
-        f'echo $half >> asked\ncase " {failing} " in *" $half "*) exit 3 ;; esac\n',
+        f'echo $half$PYTHONPATH >> asked\ncase " {failing} " in *" $half "*) exit 3 ;; esac\n',
         encoding="utf-8",
     )
     stand_in.chmod(0o755)
-    ended = subprocess.run(["make", "test"], cwd=tmp_path, capture_output=True)
+    environment = {**os.environ, "PYTHONPATH": "/of/another/rslab"}  # which no target sees
+    ended = subprocess.run(["make", "test"], cwd=tmp_path, capture_output=True, env=environment)
     assert (tmp_path / "asked").read_text(encoding="utf-8").split() == ["unit", "notebooks"]
     assert (ended.returncode == 0) == (failing == "")
