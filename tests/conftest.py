@@ -1,6 +1,7 @@
 """What the tests share: small data, one trained model, and the places of real data."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,15 @@ torch.set_num_threads(1)  # the tensors are small, and the machine may be shared
 
 
 def pytest_configure(config):
-    """Before a test module is imported: the profile of its property tests."""
+    """Before a test module is imported: the profile of its property tests, and signals as at a terminal.
+
+    A suite in the background (`nohup make test &`) ignores Ctrl-C and a closed window; a handler that does nothing
+    does so too, and is not inherited by the programs that tests start.
+    """
     settings.load_profile("soundness" if in_soundness(config) else "rslab")
+    for name in ("SIGINT", "SIGHUP"):
+        if (number := getattr(signal, name, None)) and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 @pytest.hookimpl(tryfirst=True)
