@@ -278,11 +278,11 @@ def _train(model, images, precision: Precision, steps: int = 2, m: int = 2):
     The published step makes m mini-batches of the copies, in float32. The bare network computes as many
     forward and backward passes in our precision, and nothing else: T to the images, one to the weights.
     """
-    if images[0].numel() <= 3 * 32 * 32:
-        images = torch.rand(256, *images.shape[1:], device=images.device)
+    if images[0].numel() <= 3 * 32 * 32:  # four steps: the first one of an epoch prepares the attack's copy of f
+        images = torch.rand(512, *images.shape[1:], device=images.device)
     y = torch.arange(len(images), device=images.device) % 10
     config = TrainConfig(
-        method="smoothadv", steps=steps, samples=m, epsilon=0.5, batch_size=len(images), warmup=0, epochs=1, lr=1e-9,
+        method="smoothadv", steps=steps, samples=m, epsilon=0.5, batch_size=128, warmup=0, epochs=1, lr=1e-9,
         augment=True, decayed="matrices", average=0.999, precision=precision,
     )  # fmt: skip
     plain, bare, trained = model, copy.deepcopy(model), copy.deepcopy(model).to(memory_format=torch.channels_last)
@@ -290,23 +290,28 @@ def _train(model, images, precision: Precision, steps: int = 2, m: int = 2):
     optimizer, average = optimizer_for(config, trained), running_average(config, trained)
     plain_sgd = torch.optim.SGD(plain.parameters(), lr=1e-9, momentum=0.9, weight_decay=5e-4)
 
+    batches = list(zip(images.split(config.batch_size), y.split(config.batch_size), strict=True))
+
     def reference() -> int:
-        noise = torch.randn(m, *images.shape, device=images.device) * 0.25
-        adversarial = reference_pgd(plain, images, y, noise, 0.5, steps)
-        plain.train()
-        for copies in adversarial + noise:
-            plain_sgd.zero_grad()
-            torch.nn.functional.cross_entropy(plain(copies), y).backward()
-            plain_sgd.step()
+        for x, labels in batches:
+            noise = torch.randn(m, *x.shape, device=x.device) * 0.25
+            adversarial = reference_pgd(plain, x, labels, noise, 0.5, steps)
+            plain.train()
+            for copies in adversarial + noise:
+                plain_sgd.zero_grad()
+                torch.nn.functional.cross_entropy(plain(copies), labels).backward()
+                plain_sgd.step()
         return len(images) * m
 
     def bare_passes() -> int:
-        network, copies, labels = InPrecision(bare.train(), precision), images.repeat(m, 1, 1, 1), y.repeat(m)
-        for to_weights in (*[False] * steps, True):
-            bare.requires_grad_(to_weights)
-            x = copies.clone().requires_grad_(not to_weights)
-            torch.nn.functional.cross_entropy(network(x), labels).backward()
-        bare.zero_grad()
+        network = InPrecision(bare.train(), precision)
+        for x, labels in batches:
+            copies, labels = x.repeat(m, 1, 1, 1), labels.repeat(m)
+            for to_weights in (*[False] * steps, True):
+                bare.requires_grad_(to_weights)
+                z = copies.clone().requires_grad_(not to_weights)
+                torch.nn.functional.cross_entropy(network(z), labels).backward()
+            bare.zero_grad()
         return len(images) * m
 
     def ours() -> int:
