@@ -329,25 +329,6 @@ def test_a_disk_that_is_full_is_one_sentence(started, monkeypatch, capsys):
 # -- kernels and signals ---------------------------------------------------------------------
 
 
-def test_a_name_that_is_not_there_yet_is_explained_without_a_traceback():
-    program = f"""
-from IPython.core.interactiveshell import InteractiveShell
-shell = InteractiveShell.instance()
-with open({str(lab.COURSE.parent / lab.STARTUP)!r}, encoding="utf-8") as file:
-    exec(compile(file.read(), "startup", "exec"), dict(get_ipython=lambda: shell))
-shell.run_cell("digits.images[3]")
-"""
-    command = [sys.executable, "-X", "utf8", "-c", program]
-    result = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=60)
-    assert "`digits` is not defined yet" in result.stdout and "Traceback" not in result.stdout + result.stderr
-
-
-def test_plain_python_runs_the_startup_file_in_silence():
-    command = [sys.executable, lab.COURSE.parent / lab.STARTUP]
-    result = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=60)
-    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
-
-
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_before_jupyterlab_serves_ends_the_command_and_deletes_its_folder(tmp_path, name):
     if not hasattr(signal, name):

@@ -61,3 +61,9 @@ def test_every_heading_begins_a_cell_and_a_slide(notebook):
         assert cell["metadata"].get("slideshow") == expected, source(cell)
         if cell["cell_type"] == "markdown":
             assert not re.search(r"\n#{1,3} ", source(cell)), source(cell)
+
+
+def test_no_cell_writes_to_the_error_output(notebook):
+    """A warning in a lecture is a riddle to its reader."""
+    outputs = [output for cell in code(notebook) for output in cell["outputs"]]
+    assert not [output["text"] for output in outputs if output.get("name") == "stderr"]

@@ -32,8 +32,8 @@ CLEAR = f"() => {{ for (const cell of {CODE_CELLS}) cell.model.executionCount = 
 ERRORS = f"""() => {CODE_CELLS}
     .filter(cell => !(cell.model.getMetadata('tags') || []).includes('raises-exception'))
     .flatMap(cell => cell.model.outputs.toJSON())
-    .filter(output => output.output_type === 'error' || (output.name === 'stderr'))
-    .map(output => output.evalue || output.text)"""
+    .filter(output => output.output_type === 'error')
+    .map(output => output.evalue)"""
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 
