@@ -1,5 +1,6 @@
 """Small data with seeds of their own, for every test module."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,21 @@ class Recorder:
         logits = torch.zeros(len(x), self.num_classes)
         logits[:, self.answer] = 1.0
         return logits
+
+
+def without_posix(folder: Path, modules: str, of_os: str, of_signal: str, first: str = "") -> str:
+    """Take away what POSIX alone has, before anything is imported, by a `sitecustomize.py`; returns the PYTHONPATH.
+
+    Every process of a test finds it there: so it holds for the children that our code starts, too.
+    """
+    lines = [
+        "import os, signal, sys",
+        first,
+        f"sys.modules.update(dict.fromkeys({modules.split()}))",
+        f"for place, names in ((os, {of_os.split()}), (signal, {of_signal.split()})):",
+        "    for name in names:",
+        "        if hasattr(place, name):",
+        "            delattr(place, name)",
+    ]
+    (folder / "sitecustomize.py").write_text("\n".join(lines), encoding="utf-8")
+    return os.pathsep.join((str(folder), str(Path(__file__).resolve().parent.parent)))

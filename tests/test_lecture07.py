@@ -230,6 +230,11 @@ def test_own_runs_are_drawn_as_their_logs_count():
     assert drawn == len(runs)
 
 
+def test_a_network_that_gives_one_answer_has_collapsed():
+    models = pd.DataFrame({"certified": [np.array([50, 50, 50]), np.array([90, 50, 50]), np.array([7])]})
+    assert published.collapsed(models).tolist() == [True, False, True]
+
+
 def test_intervals_cover():
     low, high = figures.interval(np.array([0, 250, 500]), 500)
     assert low[0] == 0 and high[2] == 100 and low[1] == pytest.approx(45.53, abs=0.01)

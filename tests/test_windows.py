@@ -1,8 +1,4 @@
-"""Windows, as far as it can be imitated: code pages, what POSIX alone has, and paths with a drive letter.
-
-What lacks is taken away before anything is imported, by a `sitecustomize.py` that every process of
-a test finds: so it is for the children that our code starts, too.
-"""
+"""Windows, as far as it can be imitated: code pages, what POSIX alone has, and paths with a drive letter."""
 
 import io
 import json
@@ -13,26 +9,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from helpers import without_posix
 
 from rslab import cli
 from rslab.experiments import costs
 from rslab.report.seeds import _recipe
 
 RESULTS = Path(__file__).parent.parent / "rslab" / "results"
-
-WITHOUT_POSIX = """
-import multiprocessing, os, signal, sys
-
-multiprocessing.set_start_method("spawn")
-for name in ("resource", "fcntl", "pwd", "grp", "termios", "tty", "pty"):
-    sys.modules[name] = None
-for name in ("fork", "forkpty", "getuid", "geteuid", "getpgid", "killpg", "setsid"):
-    if hasattr(os, name):
-        delattr(os, name)
-for name in ("SIGKILL", "SIGHUP", "SIGUSR1"):
-    if hasattr(signal, name):
-        delattr(signal, name)
-"""
 
 IMPORT_ALL = """
 import importlib, pkgutil, rslab
@@ -84,12 +67,17 @@ for words in (
 @pytest.fixture
 def windows(tmp_path):
     """Run a program of these lines as Windows would, in an empty folder: its output and error output, in bytes."""
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(WITHOUT_POSIX, encoding="utf-8")
-    (tmp_path / "here").mkdir()
+    for name in ("site", "here"):
+        (tmp_path / name).mkdir()
+    path = without_posix(
+        tmp_path / "site",
+        "resource fcntl pwd grp termios tty pty",
+        "fork forkpty getuid geteuid getpgid killpg setsid",
+        "SIGKILL SIGHUP SIGUSR1",
+        "import multiprocessing; multiprocessing.set_start_method('spawn')",
+    )
 
     def run(program: str, **variables: str) -> tuple[bytes, bytes]:
-        path = os.pathsep.join([str(tmp_path / "site"), str(RESULTS.parent.parent)])
         environment = {**os.environ, "PYTHONPATH": path, "COLUMNS": "100", **variables}
         command = [sys.executable, "-c", program]
         done = subprocess.run(command, cwd=tmp_path / "here", env=environment, capture_output=True, timeout=600)

@@ -178,7 +178,7 @@ def announce(kind: str) -> None:
     smaller = " Without an NVIDIA GPU, make CPU=1 (--cpu) takes a third of that." if SIZES[kind] > SIZES["CPU"] else ""
     print(
         f"Installing the course with PyTorch's {kind} build: {download:g} GB to download, {installed:g} GB on disk, "
-        f"5 to 20 minutes.{smaller}"
+        f"{download * 8000 / 50 / 60:.0f} minutes at 50 Mbit/s and a few more.{smaller}"
     )
 
 

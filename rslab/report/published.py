@@ -177,6 +177,11 @@ def curve(row: pd.Series, stop: float = 4.0) -> tuple[np.ndarray, np.ndarray]:
     return radii, 100 * counts / row.images
 
 
+def collapsed(models: pd.DataFrame) -> pd.Series:
+    """Which networks give one answer to every image: they certify as many at their last radius as at radius 0."""
+    return models.certified.map(lambda counts: counts[0] == counts[-1]).astype(bool)
+
+
 def group(table: pd.DataFrame, row: str) -> pd.DataFrame:
     """The models behind a row of the lecture's table, from `cifar10-best`."""
     return table[table.index.str.startswith(GROUPS[row] + "/")]

@@ -138,7 +138,7 @@ def under_noise_figure(sigmas, accuracies: dict[str, list[float]], images: Tenso
     """Accuracy of f on noisy digits against σ, a curve a training method; right, two digits without and with noise."""
     figure, axes = new_figure(1, 2, width=9.6, height=3.8, width_ratios=(2.1, 1))
     for (name, values), line in zip(accuracies.items(), DASHES, strict=False):
-        color = UNDER_NOISE.get(name) or COLORS[name]
+        color = (COLORS | UNDER_NOISE)[name]
         axes[0].plot(sigmas, values, linestyle=line, marker="o", markersize=4, color=color, label=name)
     axes[0].axvline(sigma, color=GREEN, linewidth=1)
     axes[0].axhline(10, color=INK, linewidth=1, linestyle=":")

@@ -277,9 +277,6 @@ def combinations_figure(folders: dict[str, str]) -> Figure:
     return figure
 
 
-COLLAPSED = 0.15  # ACR below which a network gives one answer to every image, and above which all others are
-
-
 def ways_on_cifar10() -> pd.DataFrame:
     """ACR of the published ResNet-110s of ways (2) to (4): a row a σ and ε (in 255ths), a column a way; NaN: collapsed.
 
@@ -291,8 +288,8 @@ def ways_on_cifar10() -> pd.DataFrame:
     grid = grid[(grid.pretrained == 0) & (grid.weight == 0)]
     way = {"base, without noise": "(2)", "base, with noise": "(3)", "smoothadv": "(4)"}
     names = grid.method.map(way) + np.where(grid.method == "smoothadv", ", m = " + grid.samples.astype(str), "")
-    table = grid.assign(way=names).pivot(index=["sigma", "epsilon"], columns="way", values="ACR")
-    return table.mask(table < COLLAPSED)
+    acr = grid.ACR.mask(published.collapsed(grid))
+    return grid.assign(way=names, ACR=acr).pivot(index=["sigma", "epsilon"], columns="way", values="ACR")
 
 
 def compare_ways(table: pd.DataFrame, better: str, worse: str) -> tuple[float, float, int, int]:
