@@ -206,3 +206,46 @@ def test_abstaining_is_said_in_words():
     decision_map = explorer("02 DecisionMapExplorer")
     assert "ABSTAIN" in bound_explorer.move(share=0.5, n=1000).text.value
     assert "ABSTAIN" in decision_map.move(sigma=0.5, pixel_1=0.4, pixel_2=0.5).text.value
+
+
+# -- the votes fall ----------------------------------------------------------------------------
+
+
+def test_the_votes_fall_in_order_and_the_bound_is_that_of_certify():
+    falling = explorer("02 FallingVotesExplorer")
+    for _, number in explorers.PICTURES:
+        for sigma in explorers.FALLING_SIGMAS:
+            selected, counts, copies, votes = explorers.falling_votes()[number, sigma]
+            assert counts.sum(1).tolist() == list(explorers.STEPS)
+            ones = np.diff(counts[:11], axis=0)  # the first ten fall one at a time
+            assert (ones.argmax(1) == votes[1:11]).all() and len(copies) == len(votes) == len(explorers.STEPS)
+            falling.move(picture=number, sigma=sigma)
+            for n in (0, 1, 9, 10, 100, 10_000):
+                falling.move(n=n)
+                lower = beta.ppf(0.001, falling.count, n - falling.count + 1) if falling.count else 0.0
+                assert falling.lower == pytest.approx(lower) and falling.selected == selected
+                assert falling.radius == pytest.approx(max(sigma * norm.ppf(lower), 0.0), abs=1e-9)
+                assert (falling.radius > 0) == (falling.prediction >= 0) == ("ABSTAIN" not in falling.text.value)
+    noise = copies[1:] - copies[0]  # the last: σ = 1
+    assert noise.std() == pytest.approx(1.0, rel=0.05) and abs(noise.mean()) < 0.05
+
+
+def test_ten_unanimous_votes_are_the_first_that_certify():
+    falling = explorer("02 FallingVotesExplorer")
+    assert falling.n.value == 0 and falling.prediction == -1  # it starts by abstaining
+    assert falling.move(n=9).radius == 0 < falling.move(n=10).radius
+    assert falling.lower == pytest.approx(0.001**0.1)
+    radii = [falling.move(n=n).radius for n in (10, 100, 1000, 10_000)]
+    assert radii == sorted(radii)
+
+
+def test_the_play_button_and_the_slider_move_together_from_none_to_all():
+    falling = explorer("02 FallingVotesExplorer")
+    assert falling.play in falling.children and falling.play.interval * falling.play.max == pytest.approx(
+        20_000, rel=0.1
+    )
+    before = falling.image.value
+    falling.play.value = falling.play.max
+    assert falling.n.value == 10_000 and falling.image.value != before
+    falling.n.value = 0
+    assert falling.play.value == 0 and falling.image.value == before

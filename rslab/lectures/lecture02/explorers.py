@@ -2,15 +2,19 @@
 
 from functools import cache
 
+import ipywidgets as widgets
 import numpy as np
 import torch
 from matplotlib.patches import Circle
 from scipy.stats import binom, norm
 
+from rslab.data.datasets import load_dataset
 from rslab.lectures.explorer import Explorer, slider
 from rslab.lectures.lecture02.figures import draw_regions, plane_classes, plane_probabilities, two_pixel_classifier
 from rslab.lectures.style import BLUE, GREEN, GREY, INK, REGION_COLORS, VERMILION, new_figure, styled
+from rslab.networks.inference import fold_batchnorm
 from rslab.smoothing import bounds
+from rslab.store.run_folder import RESULTS, load_run
 
 REGION_NAMES = ("blue", "orange", "green", "purple")
 
@@ -106,6 +110,131 @@ class DecisionMapExplorer(Explorer):
         axis = np.linspace(0, 1, 101)
         inside = np.hypot(axis[None] - self.pixel_1.value, axis[:, None] - self.pixel_2.value) < self.radius
         return bool(np.all(smoothed_plane()[SIGMAS.index(self.sigma.value)][inside] == self.prediction))
+
+
+# -- the votes fall, one by one ----------------------------------------------------------------
+
+FALLING_SIGMAS = (0.12, 0.25, 0.5, 1.0)
+PICTURES = (("easy: a 3", 7), ("harder: a 4", 0), ("hardest: a 3", 3))  # places in the digits' test set
+STEPS = (*range(11), *(int(float(f"{10 ** (k / 20):.2g}")) for k in range(21, 81)))  # 0, 1, … 10, 11, 13, … 10,000
+
+
+@cache
+def falling_votes() -> dict[tuple[int, float], tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    """(picture, σ) → (class that N0 votes chose, counts `(S, 10)` after each of STEPS, the copies and votes there).
+
+    The copies are `(S, 8, 8)` and their votes `(S,)`; at step 0 stand the picture without noise and −1. One fixed
+    noise for all; the network is the one that the lecture certifies.
+    """
+    network = fold_batchnorm(load_run(RESULTS / "digits" / "gaussian-0.25")[0])
+    images = load_dataset("digits", "test").images
+    noise = torch.randn(N0 + STEPS[-1], *images[0].shape, generator=torch.Generator().manual_seed(0))
+    last = torch.tensor(STEPS[1:]) - 1  # the newest of the fresh votes at each step
+    found = {}
+    for _, picture in PICTURES:
+        for sigma in FALLING_SIGMAS:
+            with torch.inference_mode():
+                noisy = images[picture] + sigma * noise
+                votes = torch.cat([network(part).argmax(1) for part in noisy.split(1000)])
+            selected = int(votes[:N0].bincount(minlength=10).argmax())
+            fresh = votes[N0:]
+            counts = torch.nn.functional.one_hot(fresh, 10).cumsum(0)[last]  # (S − 1, 10)
+            copies = torch.cat((images[picture], noisy[N0:][last].squeeze(1)))  # (S, 8, 8)
+            found[picture, sigma] = (
+                selected,
+                np.concatenate((np.zeros((1, 10), int), counts.numpy())),
+                copies.numpy(),
+                np.concatenate(([-1], fresh[last].numpy())),
+            )
+    return found
+
+
+class FallingVotesExplorer(Explorer):
+    """A play button for n: noisy copies vote one by one, p̲_A climbs, and the certified disc opens.
+
+    N0 votes that are not shown chose class A; the n votes that fall are fresh. After each move: `selected` (A),
+    `count`, `lower` (p̲_A, 0 without votes), `radius` (0 when abstaining), `prediction` (−1 when abstaining).
+    """
+
+    @styled
+    def __init__(self):
+        self.n = slider("votes n", [(f"{step:,}", step) for step in STEPS], 0)
+        self.sigma = slider("σ of the noise", FALLING_SIGMAS, 0.25)
+        self.picture = slider("picture", PICTURES, PICTURES[0][1])
+        figure, (copy, bars, climb, disc) = new_figure(1, 4, width=10.4, height=3.5, width_ratios=(0.75, 1, 1.15, 1))
+        self._copy = copy.imshow(np.zeros((8, 8)), cmap="gray", vmin=0, vmax=1)
+        copy.set(xticks=(), yticks=(), title="the newest noisy copy")
+        copy.grid(False)
+        self._vote = copy.text(0.5, -0.06, "", transform=copy.transAxes, ha="center", va="top", fontsize=11)
+        self._bars = bars.bar(range(10), [0] * 10, color=GREY)
+        self._bound = bars.plot([0, 0], [0, 0], color=INK, linewidth=2.5)[0]
+        halves = [axes.axhline(0.5, color=INK, linestyle="--", linewidth=1) for axes in (bars, climb)]
+        bars.set(
+            ylim=(0, 1.04), xticks=range(10), xlabel="class", ylabel="share of votes", title="votes so far, lower bound"
+        )
+        self._share = climb.plot([], [], color=GREY, linestyle=":", label="share of votes for A")[0]
+        self._lower = climb.plot([], [], color=BLUE, label="lower bound on p_A")[0]
+        self._dot = climb.plot([], [], "o", color=BLUE, markeredgecolor=INK, markersize=8)[0]
+        climb.set(xscale="log", xlim=(0.9, 14_000), ylim=(0, 1.04), xlabel="votes n", title="what n votes show")
+        climb.set_xticks([1, 10, 100, 1000, 10_000], ["1", "10", "100", "1,000", "10,000"])
+        climb.legend(loc="lower right", fontsize=8.5)
+        self._disc = disc.add_patch(Circle((0, 0), 0, facecolor="#CFE3F2", edgecolor=BLUE, linewidth=2))
+        self._ring = disc.add_patch(Circle((0, 0), 0, fill=False, edgecolor=INK, linestyle=":"))
+        star = disc.plot([0], [0], "*", color="white", markeredgecolor=INK, markersize=13)[0]
+        self._said = disc.text(0, -1.25, "", ha="center", va="center", fontsize=12)
+        disc.set(xlim=(-1.1, 1.1), ylim=(-1.45, 1.1), aspect="equal", xticks=(-1, -0.5, 0, 0.5, 1), yticks=(-1, 0, 1))
+        disc.set(xlabel="ℓ2 distance from x", title="certified disc; dotted: σ")
+        moving = [self._copy, self._vote, *self._bars, self._bound, *halves, self._share, self._lower, self._dot]
+        super().__init__(
+            figure, [self.n, self.sigma, self.picture], [*moving, self._disc, self._ring, star, self._said]
+        )
+        self.play = widgets.Play(min=0, max=len(STEPS) - 1, interval=280, description="the votes fall")
+        widgets.link((self.play, "value"), (self.n, "index"))
+        self.children = (self.play, *self.children)
+
+    def reset(self):
+        self.play.playing = False
+        return super().reset()
+
+    def lock(self, locked: bool = True):
+        self.play.disabled = locked
+        return super().lock(locked)
+
+    def update(self) -> str:
+        n, sigma, step = self.n.value, self.sigma.value, self.n.index
+        self.selected, counts, copies, votes = falling_votes()[self.picture.value, sigma]
+        seen = np.array(STEPS[1 : step + 1])
+        of_a = counts[1 : step + 1, self.selected]
+        lower = _lower_bounds(self.picture.value, sigma)[:step]
+        self.count, self.lower = int(counts[step, self.selected]), float(lower[-1]) if n else 0.0
+        self.radius = bounds.certified_radius(self.lower, sigma)
+        self.prediction = self.selected if self.radius > 0 else -1
+        self._copy.set_data(copies[step])
+        self._vote.set_text(f"vote {n:,} is for {votes[step]}" if n else "x, before any vote")
+        for label, (bar, count) in enumerate(zip(self._bars, counts[step], strict=True)):
+            bar.set_height(count / max(n, 1))
+            bar.set_color(BLUE if label == self.selected else GREY)
+        self._bound.set_data([self.selected - 0.5, self.selected + 0.5], [self.lower] * 2)
+        self._share.set_data(seen, of_a / np.maximum(seen, 1))
+        self._lower.set_data(seen, lower)
+        self._dot.set_data(seen[-1:], lower[-1:])
+        self._disc.set_radius(self.radius)
+        self._ring.set_radius(sigma)
+        answer = f"R = {self.radius:.4f}" if self.radius > 0 else "ABSTAIN"
+        self._said.set(text=answer, color=INK if self.radius > 0 else VERMILION)
+        name = f"σ = {sigma:g}: {N0} earlier votes chose class A = {self.selected}. "
+        if not n:
+            return f"{name}No vote has fallen yet, and nothing is known of p_A: ABSTAIN"
+        reason = "" if self.radius > 0 else ", which is not above ½"
+        return f"{name}{self.count:,} of {n:,} votes for A: p̲_A = {self.lower:.4f} (α = {ALPHA:g}){reason}: {answer}"
+
+
+@cache
+def _lower_bounds(picture: int, sigma: float) -> np.ndarray:
+    """p̲_A after each of STEPS but the first, 0."""
+    selected, counts, _, _ = falling_votes()[picture, sigma]
+    pairs = zip(counts[1:, selected].tolist(), STEPS[1:], strict=True)
+    return np.array([bounds.lower_confidence_bound(count, n, ALPHA) for count, n in pairs])
 
 
 # -- from votes to a radius ------------------------------------------------------------------
