@@ -7,6 +7,7 @@ from explorers import explorer
 from scipy.stats import norm
 
 from rslab.lectures.lecture04 import explorers, figures
+from rslab.lectures.lecture04.regions import cell_masses, fill
 from rslab.smoothing import bounds
 
 # -- figures ----------------------------------------------------------------------------------
@@ -152,3 +153,56 @@ def test_g_changes_exactly_beyond_the_green_circle():
             half_space.move(p_A=p_a, length=length)
             assert (half_space.share > 0.5) == (length < half_space.radius)
     assert "g has changed" in half_space.move(p_A=0.6, length=2.0).text.value
+
+
+# -- beat the theorem --------------------------------------------------------------------------
+
+
+def test_cells_are_filled_in_order_until_the_mass_is_spent():
+    edges = np.linspace(-3, 3, 25)
+    masses = cell_masses(edges, 0.5)
+    assert masses.sum() == pytest.approx(1) and masses[0] == pytest.approx(norm.cdf(-3.5))
+    assert masses[5] == pytest.approx(norm.cdf(edges[5] - 0.5) - norm.cdf(edges[4] - 0.5))
+    for p in (0.0, 0.3, 0.8, 1.0):
+        shares = fill(np.arange(26)[::-1], masses, p)
+        assert shares @ masses == pytest.approx(p) and ((0 < shares) & (shares < 1 - 1e-12)).sum() <= 1
+        assert (np.diff(shares) >= 0).all()
+
+
+def test_no_region_that_a_reader_can_place_gets_below_the_half_space():
+    beat = explorer("04 BeatTheoremExplorer")
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        beat.first.value, beat.second.value = (tuple(np.sort(rng.uniform(-4, 4, 2)).round(1)) for _ in range(2))
+        beat.move(start=rng.choice(explorers.STARTS), p_A=rng.choice(explorers.LEVELS))
+        beat.move(length=rng.choice(explorers.AT))
+        assert beat.region @ cell_masses(explorers.FINE) == pytest.approx(beat.p_A.value)
+        floor = norm.cdf(norm.ppf(beat.p_A.value) - explorers.DISTANCES)
+        assert (beat.curve >= floor - 1e-12).all() and beat.share >= beat.floor - 1e-12
+        assert np.interp(beat.length.value, explorers.DISTANCES, beat.curve) == pytest.approx(beat.share, abs=1e-3)
+        assert 1 <= len(beat.intervals()) <= 3
+
+
+def test_the_half_space_itself_is_reached_and_the_counter_says_so():
+    beat = explorer("04 BeatTheoremExplorer")
+    assert "no one gets below" in beat.counter.value
+    beat.first.value = (-4.0, 1.0)
+    assert beat.share == pytest.approx(beat.floor, abs=5e-4) and beat.share >= beat.floor
+    assert "you have reached it" in beat.counter.value
+    beat.first.value = (-1.0, 1.0)
+
+
+def test_the_ratio_ends_at_the_half_space_and_no_other_order_pays_less():
+    greedy = explorer("04 GreedyExplorer")
+    for length in (0.5, 2.0):
+        for p_a in (0.6, 0.8, 0.95):
+            greedy.move(length=length, p_A=p_a, taken=len(explorers.COARSE) + 1)
+            paid = {name: greedy.move(order=name).paid for name in explorers.ORDERS}
+            assert greedy.gained == pytest.approx(p_a)
+            assert paid[explorers.ORDERS[-1]] <= min(paid.values()) + 1e-12  # δ long: the cheapest cells are the same
+            assert greedy.floor <= paid[explorers.ORDERS[-1]] < greedy.floor + 0.01
+            edge = np.flatnonzero(greedy.region)
+            assert (edge == np.arange(len(edge))).all()  # from the far left, without a gap
+    assert greedy.move(taken=0).paid == 0 and "not reached" in greedy.text.value
+    greedy.play.value = 3
+    assert greedy.taken.value == 3 and (greedy.region > 0).sum() == 3

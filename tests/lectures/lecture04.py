@@ -1,10 +1,12 @@
-"""Answers to notebook 04, right and wrong: the warm-up radius, the scaling step, the worst half-space."""
+"""Answers to notebook 04, right and wrong: the warm-up radius, the scaling step, the worst half-space and region."""
 
 import numpy as np
+from scipy.optimize import linprog
 from scipy.stats import norm
 
 from lectures.exercise import Exercise
 from rslab.lectures.lecture04 import checks
+from rslab.lectures.lecture04.regions import fill
 
 # -- exercise 1 ---------------------------------------------------------------------------------
 
@@ -69,8 +71,67 @@ WORST = {
     "expected one answer a point": lambda x, delta, p_a, sigma: lambda z: z > 0,
 }
 
+# -- exercise 4 ---------------------------------------------------------------------------------
+
+
+def worst_region(at_x, at_moved, p_a):
+    ratio = np.divide(at_moved, at_x, out=np.full(len(at_x), np.inf), where=at_x > 0)
+    f, missing = np.zeros(len(at_x)), p_a
+    for cell in np.argsort(ratio):
+        if at_x[cell] > 0:
+            f[cell] = min(1.0, max(missing, 0.0) / at_x[cell])
+            missing -= f[cell] * at_x[cell]
+    return f
+
+
+def by_programming(at_x, at_moved, p_a):
+    """The same as a linear programme: it does not know the theorem."""
+    f = linprog(at_moved, A_eq=at_x[None], b_eq=[p_a], bounds=(0, 1)).x
+    return np.where(at_x > 0, f, 0)
+
+
+def taken_by(key, whole=None, share=lambda p: p):
+    """Cells by a key until p_a is held; `whole` rounds the part of the last cell."""
+
+    def answer(at_x, at_moved, p_a):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            order = np.argsort(key(at_x, at_moved), kind="stable")
+        f = fill(order, at_x, share(p_a))
+        return whole(f) if whole else f
+
+    return answer
+
+
+def ratio(at_x, at_moved):
+    return np.where(at_x > 0, at_moved / at_x, np.inf)
+
+
+def without_a_look(at_x, at_moved, p_a):
+    f = worst_region(at_x, at_moved, p_a)
+    f[at_x == 0] = 1
+    return f
+
+
+WORST_REGION = {
+    "cheapest first": taken_by(lambda at_x, at_moved: at_moved),
+    "largest first": taken_by(lambda at_x, at_moved: -at_x),
+    "turned over": taken_by(lambda at_x, at_moved: -ratio(at_x, at_moved)),
+    "price minus gain": taken_by(lambda at_x, at_moved: at_moved - at_x),
+    "from left to right": taken_by(lambda at_x, at_moved: np.arange(len(at_x))),
+    "only a part of the last cell": taken_by(ratio, whole=np.ceil),
+    "a part of the next cell": taken_by(ratio, whole=np.floor),
+    "complement": taken_by(lambda at_x, at_moved: -ratio(at_x, at_moved), share=lambda p: 1 - p),
+    "NaN": lambda at_x, at_moved, p_a: at_x * np.nan,
+    "one number per cell": lambda at_x, at_moved, p_a: p_a,
+    "must lie in [0, 1]": lambda at_x, at_moved, p_a: 2 * worst_region(at_x, at_moved, p_a),
+    "without mass at x": without_a_look,
+    "expected exactly p_A": lambda at_x, at_moved, p_a: np.full(len(at_x), 0.3),
+    "there is one that keeps": lambda at_x, at_moved, p_a: np.full(len(at_x), p_a),
+}
+
 EXERCISES = (
     Exercise(checks.warm_up, (warm_up_radius,), WARM_UP),
     Exercise(checks.scaling, (smooth,), SCALING),
     Exercise(checks.worst_case, (half(),), WORST),
+    Exercise(checks.worst_region, (worst_region, by_programming), WORST_REGION),
 )

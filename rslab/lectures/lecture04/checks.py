@@ -1,13 +1,14 @@
-"""Checks of notebook 04: the warm-up radius, the scaling step, the worst half-space."""
+"""Checks of notebook 04: the warm-up radius, the scaling step, the worst half-space, the worst region."""
 
 import math
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.stats import norm
+from scipy.stats import laplace, norm, uniform
 
 from rslab.lectures.answers import Wrong, answer, compare, passed
+from rslab.lectures.lecture04.regions import fill
 from rslab.smoothing.closed_forms import gaussian_expectation
 
 # -- exercise 1: the linear radius --------------------------------------------------------
@@ -138,3 +139,80 @@ def _check_worst(classifier, points, x, delta, p_a: float, sigma: float, case: s
     share = f"{np.mean(given != (along <= edge)):.0%} of the test points get the wrong answer"
     otherwise = f"For {case} {share}: A is where ⟨δ, z − x⟩ ≤ σ‖δ‖Φ⁻¹(p_A)."
     compare(given, along <= edge, faults, otherwise, case, same)
+
+
+# -- exercise 4: the worst region for any noise ---------------------------------------------------
+
+
+def worst_region(function: Callable) -> None:
+    """Check `function(at_x, at_moved, p_a)` → f `(N,)` in [0, 1]: the share of each cell that is A.
+
+    at_x, at_moved: mass of each cell under the noise around x and around x + δ, `(N,)`. The worst f holds p_a at
+    x and least at x + δ.
+    """
+    for name, at_x, at_moved, p_a in _noises():
+        case = f"{name}, p_A = {p_a:g}"
+        given = np.asarray(answer(function, at_x.copy(), at_moved.copy(), p_a))
+        _check_region(given, at_x, at_moved, p_a, case)
+    passed("worst_region: mass p_A at x, and no other region keeps less at x + δ, whatever the noise.")
+
+
+def _noises() -> list[tuple[str, np.ndarray, np.ndarray, float]]:
+    """Cells of the line under several noises: (name, masses at x, masses at x + δ, p_A)."""
+    edges = np.linspace(-6, 6, 121)
+
+    def masses(cdf: Callable, centre: float) -> np.ndarray:
+        return np.diff(cdf(edges - centre), prepend=0.0, append=1.0)
+
+    def two_humps(z):
+        return 0.5 * norm.cdf((z + 2) / 0.4) + 0.5 * norm.cdf((z - 2) / 0.4)
+
+    return [
+        ("Gaussian noise, δ = 1", masses(norm.cdf, 0), masses(norm.cdf, 1), 0.8),
+        ("Gaussian noise, δ = −0.7", masses(norm.cdf, 0), masses(norm.cdf, -0.7), 0.625),
+        ("Laplace noise, δ = 0.9", masses(laplace.cdf, 0), masses(laplace.cdf, 0.9), 0.75),
+        ("noise with two humps, δ = 1.5", masses(two_humps, 0), masses(two_humps, 1.5), 0.7),
+        ("uniform noise on [−3, 3], δ = 2", masses(uniform(-3, 6).cdf, 0), masses(uniform(-3, 6).cdf, 2), 0.6),
+    ]
+
+
+def _check_region(given: np.ndarray, at_x: np.ndarray, at_moved: np.ndarray, p_a: float, case: str) -> None:
+    if given.shape != at_x.shape:
+        raise Wrong(f"Return one number per cell, shape {at_x.shape}; came shape {given.shape}. ({case})")
+    given = given.astype(float)
+    if np.isnan(given).any():
+        raise Wrong(f"There is a NaN: some cells have no mass at x, and 0 / 0 is not a number. ({case})")
+    if given.min() < -1e-9 or given.max() > 1 + 1e-9:
+        raise Wrong(f"f must lie in [0, 1]; yours goes from {given.min():.3g} to {given.max():.3g}. ({case})")
+    held, kept = float(given @ at_x), float(given @ at_moved)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(at_x > 0, at_moved / at_x, np.inf)
+    best = fill(np.argsort(ratio, kind="stable"), at_x, p_a)
+    least = float(best @ at_moved)
+    cell = at_x.max()
+    if abs(held - p_a) > 1e-9:
+        if p_a < held < p_a + cell:
+            raise Wrong(f"A holds {held:.4f} at x, more than p_A: take only a part of the last cell. ({case})")
+        if p_a - cell < held < p_a:
+            raise Wrong(f"A holds {held:.4f} at x, less than p_A: a part of the next cell is missing. ({case})")
+        if abs(held - (1 - p_a)) < 1e-9:
+            raise Wrong(f"A holds 1 − p_A at x: this is the complement. ({case})")
+        raise Wrong(f"A holds {held:.4f} at x, expected exactly p_A = {p_a:g}. ({case})")
+    orders = (
+        (at_moved, "Cells were taken cheapest first. A cell that costs little may also hold little: use the ratio."),
+        (-at_x, "Cells were taken largest first, without a look at what they cost at x + δ: use the ratio."),
+        (at_moved - at_x, "Cells were ordered by price minus gain. What matters is the price *per* gain: the ratio."),
+        (
+            np.arange(len(at_x)),
+            "Cells were filled from left to right. That is right for Gaussian noise and δ > 0 only: sort by the ratio.",
+        ),
+        (
+            -ratio,
+            "The ratio is turned over: these are the most expensive cells per mass, the best f in place of the worst.",
+        ),
+    )
+    faults = [(float(fill(np.argsort(key, kind="stable"), at_x, p_a) @ at_moved), said) for key, said in orders]
+    if kept > least + 1e-9 and (given[at_x == 0] * at_moved[at_x == 0]).sum() > 1e-9:
+        raise Wrong(f"Cells without mass at x were taken: they gain nothing and cost something. ({case})")
+    otherwise = f"For {case} your region keeps {kept:.4f} at x + δ, and there is one that keeps {least:.4f}."
+    compare(kept, least, faults, otherwise, case)

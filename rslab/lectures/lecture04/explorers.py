@@ -2,11 +2,13 @@
 
 import math
 
+import ipywidgets as widgets
 import numpy as np
 from matplotlib.patches import Circle, Polygon
 from scipy.stats import norm
 
 from rslab.lectures.explorer import Explorer, slider
+from rslab.lectures.lecture04.regions import cell_masses, fill
 from rslab.lectures.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, VERMILION, new_figure, styled
 from rslab.smoothing import bounds
 
@@ -162,4 +164,218 @@ class HalfspaceExplorer(Explorer):
         return (
             f"p_A = {p_a:g}, σ = {sigma:g}, δ of length {length:g} at {self.angle.value}°: "
             f"the boundary is at R = {self.radius:.4f}, P(A) at x + δ is {shown:.4f}: {answer}"
+        )
+
+
+# -- beat the theorem ----------------------------------------------------------------------------
+
+FINE = np.round(np.linspace(-4, 4, 161), 2)  # the edges of the cells, in units of σ
+STARTS = tuple(round(-3 + 0.25 * k, 2) for k in range(25))
+AT = tuple(round(0.25 * k, 2) for k in range(1, 13))
+LEVELS = (0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+DISTANCES = np.round(np.linspace(0, 3.5, 141), 3)
+
+
+class BeatTheoremExplorer(Explorer):
+    """Place up to three intervals of class A that hold exactly p_A at x; P(A) against the distance, and the floor.
+
+    Two intervals are set by hand. What is missing to p_A is taken from `start` on to the right, then to the left;
+    what is too much is cut off at the right. Lengths are in units of σ. After each move: `region` (share of each
+    cell that is A), `share` (P(A) at `length`), `floor` (the half-space's), `curve` (P(A) at DISTANCES).
+    """
+
+    @styled
+    def __init__(self):
+        self.first = _range_slider("first interval", (-1.0, 1.0))
+        self.second = _range_slider("second interval", (2.0, 2.0))
+        self.start = slider("the rest, from", STARTS, 1.5)
+        self.length = slider("length of δ (in σ)", AT, 1.5)
+        self.p_A = slider("p_A at x", LEVELS, 0.8)
+        figure, (line, curve) = new_figure(1, 2, width=9.8, height=3.9, width_ratios=(1.2, 1))
+        outer = np.concatenate(([-4.4], FINE, [4.4]))  # the tails are drawn as one more cell at each end
+        self._centres = (outer[1:] + outer[:-1]) / 2
+        self._at_x = cell_masses(FINE)
+        self._masses = np.stack([cell_masses(FINE, distance) for distance in DISTANCES])  # (T, cells)
+        z = np.linspace(-4.4, 4.4, 300)
+        line.plot(z, norm.pdf(z), color=BLUE, label="noise around x")
+        self._moved = line.plot(z, z, color=VERMILION, linestyle="--", label="noise around x + δ")[0]
+        self._z = z
+        self._region = line.stairs(np.zeros(len(outer) - 1), outer, fill=True, color=BLUE, alpha=0.3)
+        self._bars = line.stairs(np.zeros(len(outer) - 1), outer, fill=True, color=INK)  # a strip below the axis
+        line.set(xlim=(-4.4, 4.4), ylim=(-0.035, 0.5), yticks=(), xlabel="position along δ (in σ), x at 0")
+        line.set_title("your A: shaded, and the strip at the foot")
+        line.legend(loc="upper left", fontsize=8.5, ncols=2)
+        self._floor = curve.plot(DISTANCES, DISTANCES, color=VERMILION, linestyle="--", label="the half-space")[0]
+        self._curve = curve.plot(DISTANCES, DISTANCES, color=BLUE, label="your region")[0]
+        half = curve.axhline(0.5, color=INK, linestyle=":", linewidth=1)
+        self._at = curve.axvline(0, ymax=0.88, color=GREY, linewidth=1)
+        self._dots = [curve.plot([0], [0], "o", color=c, markeredgecolor=INK)[0] for c in (VERMILION, BLUE)]
+        curve.set(xlim=(0, 3.5), ylim=(0, 1.18), yticks=np.arange(0, 1.1, 0.2), xlabel="length of δ (in σ)")
+        curve.set_title("P(A) at x + δ")
+        curve.legend(loc="upper right", fontsize=8.5, ncols=2)
+        self.counter = widgets.HTML()
+        self._lowest: dict[tuple[float, float], float] = {}
+        self._tried: set[bytes] = set()
+        sliders = [self.first, self.second, self.start, self.length, self.p_A]
+        moving = [self._moved, self._region, self._bars, self._floor, self._curve, half, self._at, *self._dots]
+        super().__init__(figure, sliders, moving)
+        self.children = (*self.children, self.counter)
+
+    def order(self) -> np.ndarray:
+        """The cells as they are taken: first interval, second interval, the rest; each once."""
+        ranges = [(self._centres > low) & (self._centres < high) for low, high in (self.first.value, self.second.value)]
+        right = self._centres > self.start.value
+        rest = np.concatenate((np.flatnonzero(right), np.flatnonzero(~right)[::-1]))
+        cells = np.concatenate((*map(np.flatnonzero, ranges), rest))
+        _, first_time = np.unique(cells, return_index=True)
+        return cells[np.sort(first_time)]
+
+    def update(self) -> str:
+        p_a, length = self.p_A.value, self.length.value
+        self.region = fill(self.order(), self._at_x, p_a)
+        self.curve = self._masses @ self.region
+        self.share = float(cell_masses(FINE, length) @ self.region)
+        self.floor = float(norm.cdf(norm.ppf(p_a) - length))
+        self._moved.set_ydata(norm.pdf(self._z - length))
+        self._region.set_data(self.region * norm.pdf(self._centres))
+        self._bars.set_data(np.where(self.region > 0, -0.03, 0.0))
+        self._floor.set_ydata(norm.cdf(norm.ppf(p_a) - DISTANCES))
+        self._curve.set_ydata(self.curve)
+        self._at.set_xdata([length] * 2)
+        for dot, height in zip(self._dots, (self.floor, self.share), strict=True):
+            dot.set_data([length], [height])
+        self._count(p_a, length)
+        pieces = ", ".join(f"{low} to {high}" for low, high in self.intervals())
+        above = max(self.share - self.floor, 0.0)  # rounding aside
+        return (
+            f"A is {pieces} (in σ) and holds p_A = {p_a:g} at x. At δ = {length:g} σ it keeps {self.share:.4f}; "
+            f"the half-space keeps {self.floor:.4f}: yours is {above:.4f} above"
+        )
+
+    def intervals(self) -> list[tuple[str, str]]:
+        """Where A begins and ends, in σ, a cell taken in part included whole."""
+        edges = np.concatenate(([-np.inf], FINE, [np.inf]))
+        ends = np.flatnonzero(np.diff(np.pad((self.region > 0).astype(int), 1)))
+        names = [f"{edges[end]:g}".replace("-", "−").replace("inf", "∞") for end in ends]
+        return list(zip(names[::2], names[1::2], strict=True))
+
+    def _count(self, p_a: float, length: float) -> None:
+        self._tried.add(self.region.tobytes())
+        lowest = self._lowest[p_a, length] = min(self.share, self._lowest.get((p_a, length), 1.0))
+        regions = "1 region" if len(self._tried) == 1 else f"{len(self._tried)} regions"
+        reached = "you have reached it" if lowest < self.floor + 5e-4 else "no one gets below"
+        self.counter.value = (
+            f"Tried so far: {regions}. Your lowest P(A) at δ = {length:g} σ with p_A = {p_a:g}: <b>{lowest:.4f}</b>. "
+            f"The half-space: <b>{self.floor:.4f}</b>; {reached}."
+        )
+
+
+def _range_slider(label: str, value: tuple[float, float]) -> widgets.FloatRangeSlider:
+    return widgets.FloatRangeSlider(
+        min=-4.0,
+        max=4.0,
+        step=0.1,
+        value=value,
+        description=label,
+        readout_format=".1f",
+        style={"description_width": "190px"},
+        layout=widgets.Layout(width="560px", max_width="100%"),
+    )
+
+
+# -- filling by price ----------------------------------------------------------------------------
+
+COARSE = np.round(np.linspace(-3, 3.5, 27), 2)
+ORDERS = ("largest gain first", "lowest price first", "nearest to x first", "lowest price per gain first")
+
+
+def order_of_cells(name: str, gain: np.ndarray, price: np.ndarray) -> np.ndarray:
+    """The cells in the order of that name: gain is a cell's mass at x, price its mass at x + δ."""
+    middle = np.concatenate(([COARSE[0] - 0.125], (COARSE[1:] + COARSE[:-1]) / 2, [COARSE[-1] + 0.125]))
+    keys = dict(zip(ORDERS, (-gain, price, abs(middle), price / gain), strict=True))
+    return np.argsort(keys[name], kind="stable")
+
+
+class GreedyExplorer(Explorer):
+    """A play button takes cell after cell, in an order of your choice, until A holds p_A at x; the bill at x + δ.
+
+    After each move: `region` (share of each cell that is A), `gained` (mass at x), `paid` (mass at x + δ),
+    `floor` (what the half-space pays for p_A).
+    """
+
+    @styled
+    def __init__(self):
+        self.taken = slider("cells taken", range(len(COARSE) + 2), 0)
+        self.order = slider("order", ORDERS, ORDERS[0])
+        self.length = slider("length of δ (in σ)", (0.5, 1.0, 1.5, 2.0), 1.0)
+        self.p_A = slider("p_A at x", (0.6, 0.8, 0.95), 0.8)
+        figure, (line, ratio, bill) = new_figure(1, 3, width=10.4, height=3.8, width_ratios=(1.2, 1, 1))
+        outer = np.concatenate(([-3.25], COARSE, [3.75]))  # the tails are drawn as one more cell at each end
+        none = np.zeros(len(outer) - 1)
+        self._gain = cell_masses(COARSE)
+        line.stairs(self._gain, outer, color=BLUE, linewidth=1.5, label="gain: mass at x")
+        self._prices = line.stairs(none, outer, color=VERMILION, linewidth=1.5, linestyle="--")
+        self._prices.set_label("price: mass at x + δ")
+        self._got = line.stairs(none, outer, fill=True, color=BLUE, alpha=0.35)
+        self._places = (outer[1:] + outer[:-1]) / 2
+        self._next = line.plot([], [], "v", color=INK, markersize=8, linestyle="none", label="the next cell")[0]
+        line.set(xlim=(-3.25, 3.75), ylim=(0, 0.15), xlabel="position along δ (in σ), x at 0", ylabel="mass of a cell")
+        line.set_title("shaded: the cells taken")
+        line.legend(loc="upper left", fontsize=8.5)
+        self._ratios = ratio.stairs(none + 1, outer, color=PURPLE, linewidth=1.5, baseline=None)
+        self._cheap = ratio.stairs(none, outer, fill=True, color=BLUE, alpha=0.35, baseline=1e-5)
+        ratio.set(yscale="log", xlim=(-3.25, 3.75), ylim=(1e-5, 1e3), xlabel="position along δ (in σ)")
+        ratio.set_title("price per gain")
+        self._path = bill.plot([0], [0], ".-", color=BLUE, markersize=5)[0]
+        self._dot = bill.plot([0], [0], "o", color=BLUE, markeredgecolor=INK, markersize=9)[0]
+        self._goal = bill.axvline(0, color=GREEN)
+        half = bill.axhline(0.5, color=INK, linestyle=":", linewidth=1)
+        bill.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="gained: P(A) at x; green: p_A", title="paid: P(A) at x + δ")
+        moving = [
+            self._prices,
+            self._got,
+            self._next,
+            self._ratios,
+            self._cheap,
+            self._path,
+            self._dot,
+            self._goal,
+            half,
+        ]
+        super().__init__(figure, [self.taken, self.order, self.length, self.p_A], moving)
+        self.play = widgets.Play(min=0, max=len(COARSE) + 1, interval=450, description="take cell after cell")
+        widgets.link((self.play, "value"), (self.taken, "index"))
+        self.children = (self.play, *self.children)
+
+    def reset(self):
+        self.play.playing = False
+        return super().reset()
+
+    def lock(self, locked: bool = True):
+        self.play.disabled = locked
+        return super().lock(locked)
+
+    def update(self) -> str:
+        p_a, length, taken = self.p_A.value, self.length.value, self.taken.value
+        price = cell_masses(COARSE, length)
+        order = order_of_cells(self.order.value, self._gain, price)
+        whole = fill(order, self._gain, p_a)  # where it ends
+        self.region = np.where(np.isin(np.arange(len(order)), order[:taken]), whole, 0.0)
+        gained, paid = (np.append(0, np.cumsum((mass * whole)[order[:taken]])) for mass in (self._gain, price))
+        self.gained, self.paid = float(gained[-1]), float(paid[-1])
+        self.floor = float(norm.cdf(norm.ppf(p_a) - length))
+        self._prices.set_data(price)
+        self._got.set_data(self._gain * self.region)
+        ahead = [cell for cell in order[taken : taken + 1] if whole[cell] > 0]
+        self._next.set_data(self._places[ahead], np.maximum(self._gain, price)[ahead] + 0.006)
+        self._ratios.set_data(price / self._gain)
+        self._cheap.set_data(np.where(self.region > 0, price / self._gain, 1e-5))
+        self._path.set_data(gained, paid)
+        self._dot.set_data(gained[-1:], paid[-1:])
+        self._goal.set_xdata([p_a] * 2)
+        spent = f"p_A = {p_a:g} is reached" if self.gained > p_a - 1e-9 else f"p_A = {p_a:g} is not reached yet"
+        cells = int((self.region > 0).sum())
+        return (
+            f"{self.order.value}, δ = {length:g} σ: {cells} cells, gained {self.gained:.4f} at x, "
+            f"paid {self.paid:.4f} at x + δ; {spent}"
         )
