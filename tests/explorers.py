@@ -13,7 +13,8 @@ from rslab.lectures.explorer import Explorer
 from rslab.networks.inference import fold_batchnorm
 from rslab.store.run_folder import RESULTS, load_run
 
-CONTROLS = ipywidgets.SelectionSlider | ipywidgets.Dropdown
+RANGES = ipywidgets.FloatSlider | ipywidgets.IntSlider | ipywidgets.Play
+CONTROLS = ipywidgets.SelectionSlider | ipywidgets.Dropdown | RANGES
 
 
 def _of_lecture(number: str) -> dict[str, type[Explorer]]:
@@ -57,7 +58,10 @@ def controls(explorer: Explorer) -> list:
 
 
 def values(control) -> list:
-    """All that a slider or menu can be set to."""
+    """All that a slider or menu can be set to; of a continuous one, its ends and its middle."""
+    if isinstance(control, RANGES):
+        middle = (control.min + control.max) / 2
+        return [control.min, int(middle) if isinstance(control.min, int) else middle, control.max]
     return [option[1] if isinstance(option, tuple) else option for option in control.options]
 
 

@@ -44,9 +44,9 @@ def test_html_needs_a_folder(tmp_path):
 
 def test_a_notebook_that_is_exported_by_other_means_shows_the_picture_of_an_explorer():
     """As JupyterLab's File → Export as HTML: the widget's own view would be an empty place."""
-    bundle = explorer("00 PromiseExplorer")._repr_mimebundle_()
+    bundle, metadata = explorer("00 PromiseExplorer")._repr_mimebundle_()
     assert html.WIDGET in bundle
-    output = nbformat.v4.new_output("execute_result", data=bundle, execution_count=1)
+    output = nbformat.v4.new_output("execute_result", data=bundle, metadata=metadata, execution_count=1)
     cell = nbformat.v4.new_code_cell("explorer", outputs=[output], execution_count=1)
     page, _ = HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
     assert "data:image/png;base64" in page and html.WIDGET not in page

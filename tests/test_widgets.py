@@ -1,12 +1,15 @@
 """The explorers without a kernel: a slider changes the picture, and all of it fits its space."""
 
 import base64
+import io
 
 import numpy as np
 import pytest
 from explorers import CLASSES, controls, explorer, sweep, values, view
 from matplotlib.font_manager import findfont
-from PIL import ImageFont
+from PIL import Image, ImageFont
+
+from rslab.lectures.picture import png
 
 # -- what every explorer does ------------------------------------------------------------------
 
@@ -32,9 +35,34 @@ def test_another_value_of_a_slider_is_another_picture_with_other_numbers(shown):
         assert view(shown) == (picture, line)
 
 
-def test_the_size_on_screen_is_that_of_the_picture(shown):
+def test_the_picture_has_twice_the_pixels_of_its_place_on_screen(shown):
     width, height = np.frombuffer(bytes(shown.image.value)[16:24], ">u4")
-    assert (int(shown.image.width), int(shown.image.height)) == (width, height)
+    assert (2 * shown.image.width, 2 * shown.image.height) == (width, height)
+
+
+def test_the_alt_text_describes_the_picture_and_follows_the_numbers(shown):
+    for control in controls(shown):
+        control.value = values(control)[-1]
+        described, numbers = shown.image.alt[: -len(shown.text.value)], shown.text.value
+        assert shown.image.alt.endswith(numbers) and len(described) > 20
+
+
+def test_reset_puts_every_slider_back_in_one_redraw(shown):
+    start, pictures = view(shown), []
+    for control in controls(shown):
+        control.value = next(value for value in values(control) if value != control.value)
+    shown.image.observe(pictures.append, "value")
+    shown.reset_button.click()
+    shown.image.unobserve_all("value")
+    assert view(shown) == start and len(pictures) == 1
+
+
+def test_a_locked_explorer_cannot_be_moved_by_hand_and_is_released(shown):
+    grips = shown.image.grips
+    shown.lock()
+    assert all(control.disabled for control in (*controls(shown), shown.reset_button)) and shown.image.grips == []
+    shown.lock(False)
+    assert not any(control.disabled for control in controls(shown)) and shown.image.grips == grips
 
 
 def test_labels_fit_their_space(shown):
@@ -44,8 +72,45 @@ def test_labels_fit_their_space(shown):
         assert font.getlength(control.description) <= int(control.style.description_width.removesuffix("px"))
 
 
-def test_a_saved_notebook_has_the_picture_and_the_numbers(shown):
-    bundle = shown._repr_mimebundle_()
-    assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+def test_a_saved_notebook_has_the_picture_the_numbers_and_the_alt_text(shown):
+    bundle, metadata = shown._repr_mimebundle_()
+    assert metadata == {"image/png": {"alt": shown.image.alt}}
     assert bundle["text/plain"] == shown.text.value
     assert "application/vnd.jupyter.widget-view+json" in bundle
+    saved = Image.open(io.BytesIO(base64.b64decode(bundle["image/png"])))
+    assert saved.width == shown.image.width and saved.height > shown.image.height  # below: how to get the sliders
+
+
+# -- what is dragged ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "slider"), [("01 DanskinExplorer", "theta"), ("03 StepExplorer", "x")])
+def test_a_drag_moves_the_slider_to_the_nearest_value_and_stays_within(name, slider):
+    shown = explorer(name)
+    control = getattr(shown, slider)
+    options = values(control)
+    shown.drag(0.513, 0.2)
+    assert control.value == min(options, key=lambda value: abs(value - 0.513)) and "0.52" in shown.text.value
+    shown.drag(-100, 0)
+    assert control.value == options[0]
+
+
+def test_what_the_browser_sends_is_turned_into_data_coordinates():
+    shown = explorer("03 StepExplorer")
+    ((left, top, width, height),) = shown.image.grips
+    shown.image._handle_custom_msg({"drag": [0, left + width / 2, top + height / 2]}, [])
+    name, x, y = shown.image.place
+    (low, high), (bottom, ceiling) = shown.figure.axes[0].get_xlim(), shown.figure.axes[0].get_ylim()
+    assert (name, x, y) == (
+        "",
+        pytest.approx((low + high) / 2, abs=1e-3),
+        pytest.approx((bottom + ceiling) / 2, abs=1e-3),
+    )
+    shown.image._handle_custom_msg({"drag": [0, 1.5, -3]}, [])  # the hand left the picture
+    assert shown.image.place[1:] == (high, ceiling)
+    shown.image._handle_custom_msg({"ask": True}, [])
+
+
+def test_a_picture_is_written_without_loss():
+    pixels = np.random.default_rng(0).integers(0, 256, (31, 17, 4), np.uint8)
+    assert (np.asarray(Image.open(io.BytesIO(png(pixels)))) == pixels).all()

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from rslab import attacks
-from rslab.lectures.explorer import Explorer, slider
+from rslab.lectures.explorer import Explorer, set_nearest, slider
 from rslab.lectures.lecture01.figures import DELTAS, inner_maxima, outer_loss, pgd_path, show_perturbation
 from rslab.lectures.style import BLUE, GREY, INK, SKY, VERMILION, new_figure, show_image, styled
 
@@ -104,7 +104,7 @@ def _all_paths(f, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tenso
 
 # -- Danskin -------------------------------------------------------------------------------------
 
-THETAS = tuple(round(0.1 * k, 1) for k in range(-10, 11))
+THETAS = tuple(round(0.02 * k, 2) for k in range(-50, 51))
 FOUND = (("nothing: δ = 0", 0), ("half of δ*", 1), ("the other maximum", 2), ("the maximum δ*", 3))
 
 
@@ -137,7 +137,11 @@ class DanskinExplorer(Explorer):
             figure,
             [self.theta, self.found],
             [self._inner, self._best, self._hat, self._frozen, self._point, self._low],
+            drag=outer,
         )
+
+    def dragged(self, x: float, y: float) -> None:
+        set_nearest(self.theta, x)
 
     def update(self) -> str:
         theta = self.theta.value

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.patches import Polygon
 from scipy.stats import norm
 
-from rslab.lectures.explorer import Explorer, slider
+from rslab.lectures.explorer import Explorer, set_nearest, slider
 from rslab.lectures.lecture03.figures import (
     COLORS,
     ESTIMATORS,
@@ -21,7 +21,7 @@ from rslab.lectures.lecture03.figures import (
 from rslab.lectures.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, VERMILION, new_figure, styled
 
 SIGMAS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
-PLACES = tuple(round(-2.4 + 0.1 * k, 1) for k in range(45))
+PLACES = tuple(round(-2.4 + 0.02 * k, 2) for k in range(221))
 
 
 class StepExplorer(Explorer):
@@ -52,7 +52,11 @@ class StepExplorer(Explorer):
         right.set(xlim=(-4, 4), ylim=(-0.3, 0.47), xlabel="δ/σ", title="Stein's integrand: its net area is σ · slope")
         right.legend(loc="upper center", ncols=2, fontsize=8.5)
         moving = [self._window, step, self._curve, self._tangent, self._dot]
-        super().__init__(figure, [self.x, self.sigma], [*moving, self._positive, self._negative, self._weight])
+        moving += [self._positive, self._negative, self._weight]
+        super().__init__(figure, [self.x, self.sigma], moving, drag=left)
+
+    def dragged(self, x: float, y: float) -> None:
+        set_nearest(self.x, x)
 
     def update(self) -> str:
         x, sigma = self.x.value, self.sigma.value
