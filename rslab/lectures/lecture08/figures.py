@@ -1,4 +1,4 @@
-"""Figures of notebook 08: looking early, later methods, floating point, other norms."""
+"""Figures of notebook 08: looking early, later methods, floating point, other norms, false certificates."""
 
 import numpy as np
 import torch
@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from scipy.stats import binom, norm
 from torch import Tensor
 
+from rslab.lectures.lecture08 import breakit
 from rslab.lectures.style import (
     BLUE,
     COLORS,
@@ -20,6 +21,7 @@ from rslab.lectures.style import (
     new_figure,
     styled,
 )
+from rslab.report.tables import interval
 from rslab.smoothing import bounds
 from rslab.smoothing.sequential import SequentialPlan, boundary
 
@@ -202,3 +204,88 @@ def norms_figure(alpha: float = 0.001, n: int = 100_000) -> Figure:
 def halfspace_share(p_a: float, distance: float, sigma: float) -> float:
     """P(A) at x + δ for the worst classifier with p_A at x."""
     return float(norm.cdf(norm.ppf(p_a) - distance / sigma))
+
+
+# -- false certificates ---------------------------------------------------------------------------
+
+
+def suited_claims(f: breakit.Line, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`certify_suited` at many points (n,) at once: class, radius and σ, (n,) each."""
+    shares = np.stack([f.probabilities(points, sigma) for sigma in breakit.SIGMAS])  # (σ, n, 2)
+    sigmas = np.array(breakit.SIGMAS)
+    radii = sigmas[:, None] * norm.ppf(np.minimum(shares.max(-1), 1 - 1e-16))
+    best, every = radii.argmax(0), np.arange(len(points))
+    return shares.argmax(-1)[best, every], radii[best, every], sigmas[best]
+
+
+@styled
+def suited_figure(f: breakit.Line, low: float = -1.5, high: float = 1.5) -> Figure:
+    """What `certify_suited` claims at each x, and how far its own answer really stays; where it claims too much."""
+    points, wide = np.linspace(low, high, 601), np.linspace(low - 2, high + 2, 1401)
+    everywhere = suited_claims(f, wide)[0]
+    own, claimed, sigmas = suited_claims(f, points)
+    true = np.array([np.abs(wide[everywhere != c] - x).min(initial=2.0) for x, c in zip(points, own, strict=True)])
+    figure, (upper, lower) = new_figure(2, 1, width=8.6, height=4.6, sharex=True, height_ratios=(3, 1))
+    upper.plot(points, claimed, color=VERMILION, label="claimed, with the σ that suits x")
+    upper.plot(points, true, "--", color=GREEN, label="true: distance to another answer")
+    upper.fill_between(points, true, claimed, where=claimed > true, color=VERMILION, alpha=0.2, label="false")
+    upper.set(ylabel="radius", ylim=(0, 1.35 * max(claimed.max(), true.max())))
+    upper.legend(loc="upper center", ncols=3)
+    upper.set_title(f"a σ for each image; f changes its class at {', '.join(f'{cut:g}' for cut in f.cuts)}")
+    lower.step(points, sigmas, where="mid", color=BLUE)
+    lower.set(xlabel="x", ylabel="σ taken", yscale="log", ylim=(0.07, 1.4), xlim=(low, high))
+    lower.set_yticks(breakit.SIGMAS, [f"{sigma:g}" for sigma in breakit.SIGMAS])
+    lower.minorticks_off()
+    return figure
+
+
+def looks_rates(numbers: tuple[int, ...], alpha: float = 0.05, runs: int = 20_000, seed: int = 0) -> np.ndarray:
+    """How many of `runs` certificates are false, by number of looks, at level α and α / K each: (2, len(numbers)).
+
+    `certify_soon`'s votes, simulated: at most 1,000 votes, looks at equal distances, p_A at the threshold of radius
+    0.5 at σ = 0.5.
+    """
+    rng, miss, rows = np.random.default_rng(seed), float(norm.sf(1.0)), []
+    for number in numbers:
+        taken = np.array([round(1000 * (k + 1) / number) for k in range(number)])
+        misses = rng.binomial(np.diff(taken, prepend=0), miss, size=(runs, number)).cumsum(1)
+        levels = alpha, alpha / number
+        limits = [[boundary(miss, (int(votes),), level)[0] for votes in taken] for level in levels]
+        rows.append([int((misses <= np.array(limit)).any(1).sum()) for limit in limits])
+    return np.array(rows).T
+
+
+@styled
+def looks_figure(numbers: tuple[int, ...], rates: np.ndarray, runs: int = 20_000) -> Figure:
+    """Share of false certificates against the number of looks, with 95 % intervals for the `runs` simulated."""
+    figure, axes = new_figure(width=8.6, height=3.8)
+    for false, color, marker, label in zip(
+        rates, (VERMILION, GREEN), "os", ("level α at every look", "level α / K at every look"), strict=True
+    ):
+        low, high = interval(false, runs)
+        share = 100 * false / runs
+        axes.errorbar(numbers, share, (share - low, high - share), color=color, marker=marker, capsize=3, label=label)
+    axes.axhline(5, color=INK, linestyle=":", label="α = 5 %")
+    axes.set(xscale="log", xlabel="looks at up to 1,000 votes (log scale)", ylabel="false certificates (%)")
+    axes.set_xticks(numbers, [str(number) for number in numbers])
+    axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+    axes.set_title(f"{runs:,} certifications a point, 95 % intervals; p_A at the threshold")
+    axes.legend(loc="upper left")
+    return figure
+
+
+@styled
+def attacks_figure(rows: dict[str, int], n: int) -> Figure:
+    """Images that are still classified correctly after each attack, with 95 % intervals for the choice of images."""
+    figure, axes = new_figure(width=8.6, height=0.42 * len(rows) + 1.3)
+    for place, right in enumerate(rows.values()):
+        low, high = (float(end) for end in interval(np.array([right]), n))
+        axes.barh(place, 100 * right / n, color=ORANGE if place else GREY, height=0.6)
+        axes.plot([low, high], [place, place], color=INK, linewidth=1.5)
+        axes.text(high + 1, place, f"{right} of {n}", va="center", fontsize=9)
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 118), xticks=range(0, 101, 20), xlabel="still classified correctly (%)")
+    axes.set_title("one network, ever stronger attacks")
+    return figure
