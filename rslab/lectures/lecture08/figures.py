@@ -280,7 +280,7 @@ def attacks_figure(rows: dict[str, int], n: int) -> Figure:
     """Images that are still classified correctly after each attack, with 95 % intervals for the choice of images."""
     figure, axes = new_figure(width=8.6, height=0.42 * len(rows) + 1.3)
     for place, right in enumerate(rows.values()):
-        low, high = (float(end) for end in interval(np.array([right]), n))
+        low, high = (float(end) for end in interval(right, n))
         axes.barh(place, 100 * right / n, color=ORANGE if place else GREY, height=0.6)
         axes.plot([low, high], [place, place], color=INK, linewidth=1.5)
         axes.text(high + 1, place, f"{right} of {n}", va="center", fontsize=9)
