@@ -7,7 +7,7 @@ from drawn import at, heights, line, panels, xy
 from explorers import explorer
 from scipy.stats import binom, norm
 
-from rslab.lectures.lecture08 import explorers, figures
+from rslab.lectures.lecture08 import breakit, explorers, figures
 from rslab.smoothing.sequential import SequentialPlan, looks
 
 # -- figures ----------------------------------------------------------------------------------
@@ -94,6 +94,55 @@ def test_low_bits_tell_a_float_from_its_neighbours():
     off_grid = on_grid.clone()
     off_grid[0, 0, 0, 0] += 2.0**-26 * step
     assert f(on_grid).argmax(1).item() == 1 and f(off_grid).argmax(1).item() == 0
+
+
+# -- six false certificates ---------------------------------------------------------------------
+
+
+def test_the_shares_of_a_line_are_those_of_its_noisy_copies_and_the_true_radius_is_where_they_tie():
+    f = breakit.Line((-0.5, 0.5), (0, 1, 0))
+    copies = f(0.2 + 0.3 * np.random.default_rng(0).standard_normal(200_000))
+    assert f.probabilities(0.2, 0.3)[1] == pytest.approx(copies.mean(), abs=0.005)
+    reach = f.true_radius(0.2, 0.3)
+    assert f.probabilities(0.2 + reach, 0.3)[1] == pytest.approx(0.5, abs=1e-6)
+    assert breakit.HALF_SPACE.true_radius(0.7, 1.0) == pytest.approx(0.7)
+    assert f.true_radius(0.0, 1.0) == 12.0  # class 0 everywhere
+
+
+def test_the_claim_and_the_truth_are_drawn_as_the_certificate_has_them():
+    f = breakit.Line((-0.45, 0.45), (0, 1, 0))
+    upper, lower = panels(figures.suited_figure(f))
+    for x in (-1.0, 0.05, 0.3):
+        prediction, radius, sigma = breakit.certify_suited(f, x)
+        assert at(upper, "claimed", x) == pytest.approx(radius, abs=0.01)
+        within = max(at(upper, "true", x) - 0.01, 0)  # drawn on a grid
+        near = [breakit.certify_suited(f, x + d)[0] for d in np.linspace(-within, within, 7)]
+        assert set(near) == {prediction}
+    assert at(upper, "claimed", 0.05) > at(upper, "true", 0.05) + 0.3
+
+
+def test_false_certificates_grow_with_the_looks_at_level_alpha_only():
+    peeking, honest = figures.looks_rates((1, 10, 50), runs=4000)
+    assert peeking[0] == honest[0] < peeking[1] < peeking[2] and (honest <= 0.05 * 4000).all()
+    (axes,) = panels(figures.looks_figure((1, 10, 50), np.array([peeking, honest]), 4000))
+    assert set(line(axes, "α = 5")[1]) == {5}
+
+
+@pytest.mark.parametrize(
+    "prepare", [*breakit.PREPARATIONS.values(), breakit.GREY_THEN_NORMALISED], ids=lambda p: p.name
+)
+def test_no_step_is_stretched_beyond_what_a_preparation_says(prepare):
+    rng = np.random.default_rng(0)
+    for _ in range(2000):
+        x = rng.uniform(-0.5, 1.5, 2)
+        moved = x + rng.normal(size=2) * rng.choice((0.001, 0.1, 1.0))
+        step = np.linalg.norm(moved - x)
+        assert np.linalg.norm(prepare(moved) - prepare(x)) <= prepare.stretch * step + prepare.jump + 1e-9
+
+
+def test_each_attack_has_a_bar():
+    (axes,) = panels(figures.attacks_figure({"no attack": 90, "FGSM": 40}, 100))
+    assert [bar.get_width() for bar in axes.patches] == [90, 40]
 
 
 # -- the explorer ------------------------------------------------------------------------------
