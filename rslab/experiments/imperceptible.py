@@ -26,12 +26,12 @@ from rslab.store import files
 
 LEVELS = (1, 2, 4, 8)  # ε in grey levels of 255
 STEPS = (1, 2, 5, 10, 20, 50)
-KEPT_STEPS = 50  # the changes that are kept are those of this many steps
+KEPT_STEPS, KEPT_LEVELS = 50, (1, 8)  # whose changes are kept as pictures
 
 
 @torch.no_grad()
 def judged(network: nn.Module, images: Tensor, labels: Tensor) -> list[dict]:
-    """For each image: the class, its probability, and that of the label."""
+    """For each image: the class, its probability, and that of the label given."""
     probs = network(images).softmax(1)
     top = probs.argmax(1)
     rows = zip(top.tolist(), probs.amax(1).tolist(), probs.gather(1, labels[:, None])[:, 0].tolist(), strict=True)
@@ -48,11 +48,12 @@ def attacked(network: nn.Module, images: Tensor, labels: Tensor, levels: int, st
 def study(folder: Path = PLACE) -> dict:
     """Every photograph, ε and number of steps; written to `folder`, and the numbers back."""
     data = load_photographs()
-    images, labels = data.images, data.labels
+    images = data.images
     networks = [InferenceNetwork(efficientnet_lite(size)) for size in SIZES]
     names = [f"efficientnet-lite{size}" for size in SIZES]
-    clean = {name: judged(network, images, labels) for name, network in zip(names, networks, strict=True)}
-    starts = torch.tensor([row["class"] for row in clean[names[0]]])  # what the attacked network says is to change
+    with torch.no_grad():
+        starts = networks[0](images).argmax(1)  # what the attacked network says is to change, on every network
+    clean = {name: judged(network, images, starts) for name, network in zip(names, networks, strict=True)}
     rows, changes = [], {}
     for levels in LEVELS:
         for steps in STEPS:
@@ -63,7 +64,7 @@ def study(folder: Path = PLACE) -> dict:
                 "steps": steps,
                 **{name: judged(network, moved, starts) for name, network in zip(names, networks, strict=True)},
             })  # fmt: skip
-            if steps == KEPT_STEPS:
+            if steps == KEPT_STEPS and levels in KEPT_LEVELS:
                 changes[str(levels)] = change.numpy()
     numbers = {"photographs": list(PHOTOGRAPHS), "clean": clean, "attacked": rows}
     files.write_whole(folder / "linf.npz", lambda place: write_arrays(place, **changes))
@@ -72,7 +73,7 @@ def study(folder: Path = PLACE) -> dict:
 
 
 def read_study() -> tuple[dict, dict[int, np.ndarray]]:
-    """(numbers, changes): `linf.json`, and for each of `LEVELS` int8 (4, 3, 224, 224) in grey levels of 255."""
+    """(numbers, changes): `linf.json`, and for each of `KEPT_LEVELS` int8 (4, 3, 224, 224) in grey levels of 255."""
     numbers = json.loads((PLACE / "linf.json").read_text("utf-8"))
     with np.load(PLACE / "linf.npz", allow_pickle=False) as arrays:
         return numbers, {int(levels): arrays[levels] for levels in arrays.files}

@@ -4,11 +4,14 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
+from matplotlib.ticker import NullLocator
 from scipy.ndimage import distance_transform_edt
 from scipy.stats import norm
 from torch import Tensor
 
 from rslab import attacks
+from rslab.data.photographs import imagenet_classes, load_photographs
+from rslab.experiments import imperceptible
 from rslab.lectures.lecture02.figures import plane_classes, plane_probabilities
 from rslab.lectures.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, new_figure, show_image, styled
 
@@ -46,6 +49,76 @@ def examples_figure(f, images: Tensor, adversarial: Tensor) -> Figure:
         axes[row, 0].set_ylabel(name)
     figure.encoding = "png"
     return figure
+
+
+# -- photographs -------------------------------------------------------------------------------
+
+
+@styled
+def photographs_figure(levels: int = 1) -> Figure:
+    """Four photographs, a change by `levels` grey levels enlarged, and the sum, with EfficientNet-Lite0's answers."""
+    numbers, changes = imperceptible.read_study()
+    before = numbers["clean"]["efficientnet-lite0"]
+    (row,) = (row for row in numbers["attacked"] if (row["levels"], row["steps"]) == (levels, imperceptible.KEPT_STEPS))
+    after, classes = row["efficientnet-lite0"], imagenet_classes()
+    delta = torch.from_numpy(changes[levels]).float() / 255
+    images = load_photographs().images
+    figure, axes = new_figure(3, len(images), width=8.0, height=6.4)
+    for column, (image, change) in enumerate(zip(images, delta, strict=True)):
+        answers = [f"{classes[said[column]['class']]}  {said[column]['probability']:.0%}" for said in (before, after)]
+        show_image(axes[0, column], image, answers[0])
+        show_image(axes[1, column], 0.5 + 100 / levels * change)
+        show_image(axes[2, column], image + change, answers[1])
+    for axis, name in zip(axes[:, 0], ("photograph x", f"δ, times {100 // levels}", "x + δ"), strict=True):
+        axis.set_ylabel(name)
+    figure.encoding = "jpeg"
+    return figure
+
+
+@styled
+def steps_and_transfer_figure() -> Figure:
+    """Means over the four photographs. Left: how sure Lite0 is of a wrong answer after 1 … 50 steps of PGD.
+
+    Right: what is left of Lite0's first answer, on itself and on two networks that the attack never saw.
+    """
+    numbers, _ = imperceptible.read_study()
+    first = [said["class"] for said in numbers["clean"]["efficientnet-lite0"]]
+    found = {(row["levels"], row["steps"]): row for row in numbers["attacked"]}
+
+    def sure_of_wrong(answers: list[dict]) -> float:
+        pairs = zip(first, answers, strict=True)
+        return float(np.mean([said["probability"] * (said["class"] != c) for c, said in pairs]))
+
+    figure, (left, right) = new_figure(1, 2, width=9.4, height=3.6)
+    for levels, color, marker in zip(imperceptible.LEVELS, (SKY, BLUE, ORANGE, VERMILION), "osD^", strict=True):
+        values = [sure_of_wrong(found[levels, steps]["efficientnet-lite0"]) for steps in imperceptible.STEPS]
+        left.plot(imperceptible.STEPS, values, marker=marker, color=color, markersize=5, label=f"ε = {levels}/255")
+    left.set_xscale("log")
+    left.set_xticks(imperceptible.STEPS, [str(steps) for steps in imperceptible.STEPS])
+    left.xaxis.set_minor_locator(NullLocator())
+    left.set(xlabel="steps of PGD; 1 is FGSM", ylabel="probability of the wrong answer", ylim=(0, 1.04))
+    left.set_title("the network that was attacked")
+    left.legend(loc="lower right")
+    places = np.arange(len(imperceptible.LEVELS) + 1)
+    looks = {"Lite0, attacked": VERMILION, "Lite1, never seen": BLUE, "Lite2, never seen": GREEN}
+    for number, (network, clean) in enumerate(numbers["clean"].items()):
+        rows = [clean, *(found[levels, imperceptible.KEPT_STEPS][network] for levels in imperceptible.LEVELS)]
+        values = [float(np.mean([said["of label"] for said in row])) for row in rows]
+        label, color = list(looks.items())[number]
+        right.bar(places + 0.27 * (number - 1), values, 0.26, color=color, label=label)
+    right.set_xticks(places, ["no attack", *(f"{levels}/255" for levels in imperceptible.LEVELS)])
+    right.set(xlabel="ε, 50 steps", ylabel="probability of the first answer", ylim=(0, 1.0))
+    right.set_title("the same pictures, other networks")
+    right.legend(loc="upper right")
+    return figure
+
+
+def left_on_each(levels: int, steps: int) -> dict[str, str]:
+    """The mean probability, over the four photographs, that each network still gives to Lite0's first answer."""
+    numbers, _ = imperceptible.read_study()
+    (row,) = (row for row in numbers["attacked"] if (row["levels"], row["steps"]) == (levels, steps))
+    means = {name: np.mean([said["of label"] for said in row[name]]) for name in numbers["clean"]}
+    return {name.removeprefix("efficientnet-"): f"{mean:.2f}" for name, mean in means.items()}
 
 
 # -- threat models -----------------------------------------------------------------------------
