@@ -49,7 +49,7 @@ class Picture(Guard):
     width = Int().tag(sync=True)
     height = Int().tag(sync=True)
     alt = Unicode().tag(sync=True)
-    grips = List().tag(sync=True)  # per draggable axes: left, top, width, height as shares of the picture
+    grips: List = List().tag(sync=True)  # per draggable axes: left, top, width, height as shares of the picture
     place = Tuple(Unicode(), Float(), Float(), default_value=("", 0.0, 0.0))
 
     def allow_drag(self, axes: dict[str, Axes]) -> None:
@@ -69,14 +69,14 @@ class Picture(Guard):
 
 def _shares(axes: Axes) -> list[float]:
     """Left, top, width and height of the axes, as shares of the whole figure."""
-    inner, whole = axes.get_window_extent(), axes.get_figure(root=True).bbox
+    inner, whole = axes.get_window_extent(), axes.figure.bbox
     shares = inner.x0 / whole.width, 1 - inner.y1 / whole.height, inner.width / whole.width, inner.height / whole.height
     return [round(float(share), 5) for share in shares]
 
 
 def _data_coordinates(axes: Axes, across: float, down: float) -> tuple[float, float]:
     """The point at these shares of the figure's width and height; beyond the axes, the nearest within."""
-    whole = axes.get_figure(root=True).bbox
+    whole = axes.figure.bbox
     x, y = axes.transData.inverted().transform((across * whole.width, (1 - down) * whole.height))
     (left, right), (low, high) = sorted(axes.get_xlim()), sorted(axes.get_ylim())
     return float(np.clip(x, left, right)), float(np.clip(y, low, high))
@@ -96,7 +96,7 @@ def png(pixels: np.ndarray) -> bytes:
     rows[0, 1:] = flat[0]
     np.subtract(flat[1:], flat[:-1], out=rows[1:, 1:])
     header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
-    parts = (b"IHDR", header), (b"IDAT", zlib.compress(rows, 2)), (b"IEND", b"")
+    parts = (b"IHDR", header), (b"IDAT", zlib.compress(rows.data, 2)), (b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in parts)
 
 

@@ -35,7 +35,9 @@ class Prediction(widgets.VBox):
 
     def __init__(self, question: str, field: widgets.Widget, answer, why="", explorer: Explorer | None = None):
         self._question, self._answer, self._why, self._explorer = question, answer, why, explorer
-        self.asking, self.said, self.right = True, None, None
+        self.asking = True
+        self.said = None
+        self.right: bool | None = None
         self.field = field
         self.button = widgets.Button(description="Answer", button_style="primary", layout={"width": "auto"})
         self.skip_button = widgets.Button(
