@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from drawn import at, dots, line, panels, xy
 from explorers import explorer
-from scipy.stats import norm
+from scipy.stats import beta, norm
 
 from rslab.lectures.lecture04 import explorers, figures
 from rslab.lectures.lecture04.regions import cell_masses, fill
@@ -146,6 +146,38 @@ def test_the_three_radii_keep_their_order_and_scale_with_sigma():
     assert "nothing is certified" in radius_bound.move(p_A=0.3, p_B=0.5).text.value
 
 
+def test_what_votes_certify_stays_below_the_exact_radii_and_comes_near():
+    radius_bound = explorer("04 RadiusExplorer")
+    for p_a in explorers.P_A[3::3]:
+        gaps = []
+        for _, n in explorers.VOTES:
+            e = radius_bound.move(p_A=p_a, p_B=0.1, n=n, alpha=0.001)
+            exact = (e.warm_up, e.one_sided, e.two_sided)
+            assert all(low <= high + 1e-12 for low, high in zip(e.from_votes, exact, strict=True))
+            assert e.lower == pytest.approx(beta.ppf(0.001, round(p_a * n), n - round(p_a * n) + 1)
+                                            if round(p_a * n) < n else 0.001 ** (1 / n))  # fmt: skip
+            gaps.append(e.one_sided - e.from_votes[1])
+        assert gaps[0] >= gaps[-1]
+    careless = radius_bound.move(p_A=0.9, n=1000, alpha=0.1).from_votes
+    assert all(np.array(careless) > radius_bound.move(alpha=1e-6).from_votes)
+
+
+def test_the_axes_are_filled_at_every_position():
+    radius_bound, half_space = explorer("04 RadiusExplorer"), explorer("04 HalfspaceExplorer")
+    for p_a in explorers.P_A[2:]:
+        for sigma in explorers.SIGMAS[::6]:
+            radius_bound.move(p_A=p_a, sigma=sigma)
+            end = radius_bound.figure.axes[0].get_xlim()[1]
+            reach = max(radius_bound.two_sided, radius_bound.one_sided, radius_bound.warm_up, 0.5 * sigma)
+            assert reach <= end < max(2 * reach, 0.11)
+    for p_a in explorers.SHARES:
+        for sigma in explorers.SIGMAS[::6]:
+            half_space.move(p_A=p_a, sigma=sigma, length=0.1)
+            plane, along, curve = half_space.figure.axes
+            for axes in (plane, along, curve):  # the review: at p_A = 0.99, σ = 1 the radius lay outside
+                assert axes.get_xlim()[0] <= half_space.radius < axes.get_xlim()[1]
+
+
 def test_g_changes_exactly_beyond_the_green_circle():
     half_space = explorer("04 HalfspaceExplorer")
     for p_a in explorers.SHARES[::3]:
@@ -170,7 +202,7 @@ def test_cells_are_filled_in_order_until_the_mass_is_spent():
 
 
 def test_no_region_that_a_reader_can_place_gets_below_the_half_space():
-    beat = explorer("04 BeatTheoremExplorer")
+    beat = explorers.BeatTheoremExplorer()
     rng = np.random.default_rng(0)
     for _ in range(60):
         beat.first.value, beat.second.value = (tuple(np.sort(rng.uniform(-4, 4, 2)).round(1)) for _ in range(2))
@@ -184,12 +216,11 @@ def test_no_region_that_a_reader_can_place_gets_below_the_half_space():
 
 
 def test_the_half_space_itself_is_reached_and_the_counter_says_so():
-    beat = explorer("04 BeatTheoremExplorer")
+    beat = explorers.BeatTheoremExplorer()
     assert "no one gets below" in beat.counter.value
     beat.first.value = (-4.0, 1.0)
     assert beat.share == pytest.approx(beat.floor, abs=5e-4) and beat.share >= beat.floor
     assert "you have reached it" in beat.counter.value
-    beat.first.value = (-1.0, 1.0)
 
 
 def test_the_ratio_ends_at_the_half_space_and_no_other_order_pays_less():

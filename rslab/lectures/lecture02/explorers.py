@@ -189,6 +189,7 @@ class FallingVotesExplorer(Explorer):
             figure, [self.n, self.sigma, self.picture], [*moving, self._disc, self._ring, star, self._said]
         )
         self.play = widgets.Play(min=0, max=len(STEPS) - 1, interval=280, description="the votes fall")
+        self.play.style.description_width = "190px"
         widgets.link((self.play, "value"), (self.n, "index"))
         self.children = (self.play, *self.children)
 
