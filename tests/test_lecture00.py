@@ -5,6 +5,7 @@ from drawn import line, panels, xy
 from explorers import explorer
 from scipy.stats import norm
 
+from rslab.experiments import pictures
 from rslab.lectures.lecture00 import explorers, figures
 from rslab.smoothing import bounds
 
@@ -81,3 +82,39 @@ def test_the_radius_is_proportional_to_sigma_and_needs_a_majority():
         assert (small > 0) == (p > 0.5)
     assert "nothing is promised" in promise.move(p_A=0.5).text.value
     assert promise.move(sigma=0.5, p_A=0.9).radius == pytest.approx(0.5 * norm.ppf(0.9))
+
+
+# -- σ against ε -------------------------------------------------------------------------------
+
+
+def test_more_votes_prove_more_and_less_alpha_proves_less():
+    moved = explorer("00 SigmaEpsilonExplorer")
+    radii = [moved.move(picture="coffee", sigma=0.25, n=n).radius for n in (10, 100, 1000, 2000)]
+    assert radii == sorted(radii) and radii[0] > 0 and radii[-1] == pytest.approx(0.25 * norm.ppf(0.001 ** (1 / 2000)))
+    assert moved.move(alpha=1e-6).radius < moved.move(alpha=0.1).radius
+
+
+@pytest.mark.parametrize("picture", ["coffee", "digit-2", "digit-8"])
+def test_the_line_is_safe_then_unknown_then_broken(picture):
+    moved = explorer("00 SigmaEpsilonExplorer").move(picture=picture, n=2000)
+    for sigma in (0.0, 0.12, 0.25, 0.5):
+        moved.move(sigma=sigma)
+        verdicts = [moved.move(epsilon=epsilon).verdict for epsilon in pictures.EPSILONS]
+        order = ["proven safe", "unknown", "broken"]
+        assert [order.index(verdict) for verdict in verdicts] == sorted(order.index(verdict) for verdict in verdicts)
+        assert (verdicts[0] == "proven safe") == (moved.radius > 0) and moved.radius < moved.nearest
+        assert verdicts.count("broken") == sum(epsilon >= moved.nearest for epsilon in pictures.EPSILONS)
+
+
+def test_without_noise_nothing_is_proven_and_the_coffee_is_broken_at_once():
+    moved = explorer("00 SigmaEpsilonExplorer").move(picture="coffee", sigma=0.0, epsilon=0.2)
+    assert (moved.radius, moved.verdict) == (0, "broken") and "nothing is proven" in moved.text.value
+    moved.move(sigma=0.25)
+    assert moved.verdict == "proven safe" and moved.nearest > 10 * moved.radius
+
+
+def test_the_coffee_figure_rounds_its_certificate_down_and_the_table_lists_every_sigma():
+    titles = [panel.get_title() for panel in panels(figures.coffee_figure())]
+    assert titles[0] == "f: espresso" and "espresso" not in titles[1] and titles[3].endswith("below 0.67")
+    table = figures.study_table("coffee", "digit-2")
+    assert len(table) == 2 * len(pictures.SIGMAS) and list(table.R)[:3] == ["–", "0.324", "0.675"]

@@ -9,7 +9,7 @@ from importlib import import_module
 import torch
 from torch import nn
 
-from rslab.errors import WorkError, check_choice
+from rslab.errors import InputError, WorkError
 from rslab.networks.models import Normalize
 
 SIZES = (0, 1, 2)
@@ -26,7 +26,8 @@ def efficientnet_lite(size: int = 0) -> nn.Sequential:
 
     Source: Tan and Le 2019, without squeeze-and-excitation and with ReLU6.
     """
-    check_choice("size", size, SIZES)
+    if size not in SIZES:
+        raise InputError(f"size: got {size!r}, expected one of {', '.join(map(str, SIZES))}.")
     name = f"efficientnet-lite{size}"
     try:
         network = import_module("efficientnet_lite_pytorch").EfficientNet.from_name(name)

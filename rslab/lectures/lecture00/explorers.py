@@ -73,7 +73,7 @@ class PromiseExplorer(Explorer):
 
 ALPHAS = (0.1, 0.01, 0.001, 1e-4, 1e-6)
 COUNTS = (10, 30, 100, 300, 1000, pictures.N)
-FARTHEST = pictures.EPSILONS[-1]
+FARTHEST = 12.0
 VERDICTS = {"proven safe": GREEN, "unknown": GREY, "broken": VERMILION}
 BARS = 4
 
@@ -137,7 +137,7 @@ class SigmaEpsilonExplorer(Explorer):
         self._pointer = panel.plot([0], [1.25], "v", color=INK, markersize=11, clip_on=False)[0]
         self._pointed = panel.text(0, 1.55, "", ha="center", va="bottom", fontsize=9.5, weight="bold")
         panel.set(xlim=(0, FARTHEST), ylim=(0, 1), yticks=(), xlabel="ℓ2 distance from the picture, pixels in [0, 1]")
-        panel.set_xticks((0, 0.1, 0.25, 0.5, 1, 1.5, 2, 3, 4, 5, 6, 7, 8))
+        panel.set_xticks((0, 0.1, 0.25, 0.5, 1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12))
         panel.xaxis.set_major_formatter("{x:g}")
         panel.xaxis.set_minor_locator(NullLocator())
         panel.grid(False)
@@ -163,11 +163,12 @@ class SigmaEpsilonExplorer(Explorer):
         else:
             proof = f"{count:,} of {n:,} votes for {answer}, p_A ≥ {lower:.4f}, R = {self.radius:.3f}"
         found = "no attack was found" if self.nearest == np.inf else f"nearest attack found: {self.nearest:.2f}"
-        leader = max(under_attack, key=under_attack.get)
+        leader = study.leader(epsilon)
         share = f"{under_attack[leader]:.0%} of the votes there" if study.sigma else "f there"
+        again = " again (the attack lies nearer on this line)" if self.verdict == "broken" and leader == top else ""
         return (
             f"σ = {study.sigma:g}: {proof}; {found}. At ε = {epsilon:g}: {self.verdict}; "
-            f"{share}: {study.classes[leader]}"
+            f"{share}: {study.classes[leader]}{again}"
         )
 
     def _show_images(self, study, epsilon: float) -> None:

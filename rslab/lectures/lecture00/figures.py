@@ -1,15 +1,19 @@
 """Figures of notebook 00, the front door: how large a radius is, what σ costs, and the map of the course."""
 
+import math
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
 from rslab.data.datasets import load_dataset
-from rslab.lectures.style import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILION, new_figure, styled
+from rslab.experiments.pictures import EPSILONS, SIGMAS, N
+from rslab.lectures.lecture00.studies import read_study
+from rslab.lectures.style import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILION, new_figure, show_image, styled
 from rslab.networks.inference import fold_batchnorm
 from rslab.smoothing import bounds
 from rslab.smoothing.classifier import SmoothedClassifier
@@ -32,6 +36,51 @@ def distances() -> dict[str, float]:
         "one pixel from black to white": 1.0,
         "the nearest test image of another class": float(apart[digits.labels != label].min()),
     }
+
+
+# -- a photograph with a certificate ----------------------------------------------------------
+
+
+@styled
+def coffee_figure() -> Figure:
+    """The coffee; the same, changed until f errs; that change enlarged; and under noise, with what g promises of it."""
+    alone, smoothed = read_study("coffee", 0.0), read_study("coffee", 0.25)
+    epsilon = next(epsilon for epsilon in EPSILONS if epsilon >= alone.nearest)
+    top, _, _, radius = smoothed.certify(N, 0.001)
+    change, factor = alone.moved(epsilon) - alone.image, 100
+    panels = (
+        (alone.image, f"f: {alone.classes[int(alone.votes[0])]}"),
+        (alone.moved(epsilon), f"changed by {epsilon:g}, f: {alone.classes[alone.leader(epsilon)]}"),
+        (0.5 + factor * change, f"that change, enlarged {factor} times"),
+        (
+            smoothed.noisy(),
+            f"under noise, g: {alone.classes[top]}\nat every distance below {math.floor(100 * radius) / 100:.2f}",
+        ),
+    )
+    figure, axes = new_figure(1, 4, width=10.0, height=3.0)
+    for panel, (image, title) in zip(axes, panels, strict=True):
+        show_image(panel, image, title)
+    figure.encoding = "jpeg"
+    return figure
+
+
+def study_table(*names: str) -> pd.DataFrame:
+    """For each picture and σ: the answer, its votes of N, R at α = 0.001 (down to 3 digits), the nearest attack."""
+    rows = []
+    for name in names:
+        for sigma in SIGMAS:
+            study = read_study(name, sigma)
+            top, count, _, radius = study.certify(N, 0.001)
+            proven = f"{math.floor(1000 * radius) / 1000:.3f}" if radius else "nothing proven"
+            rows.append({
+                "picture": study.title,
+                "σ": f"{sigma:g}" if sigma else "0 (f itself)",
+                "answer": study.classes[top],
+                f"votes of {N:,}": f"{count:,}" if sigma else "–",
+                "R": proven if sigma else "–",
+                "nearest attack found": f"{study.nearest:.2f}" if study.nearest < np.inf else "none",
+            })  # fmt: skip
+    return pd.DataFrame(rows).set_index(["picture", "σ"])
 
 
 # -- what a larger σ costs --------------------------------------------------------------------

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rslab.errors import InputError, WorkError
-from rslab.experiments.pictures import N0, PICTURES, PLACE, SIGMAS, at_distance
+from rslab.experiments.pictures import EPSILONS, N0, PICTURES, PLACE, SIGMAS, at_distance
 from rslab.smoothing import bounds
 
 TITLES = {
@@ -54,6 +54,11 @@ class Study:
     def moved(self, epsilon: float) -> Tensor:
         """The picture at distance ε along the attack, (C, H, W)."""
         return at_distance(self.image, self.direction, epsilon) if epsilon else self.image
+
+    def leader(self, epsilon: float) -> int:
+        """The class with most votes at distance ε, one of `EPSILONS`, along the attack."""
+        votes = self.attacked[EPSILONS.index(epsilon)]
+        return max(votes, key=lambda c: votes[c])
 
     def certify(self, n: int, alpha: float) -> tuple[int, int, float, float]:
         """(class, its votes, p̲_A, R) by CERTIFY from the first n votes after the N0 that select the class."""
