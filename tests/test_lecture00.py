@@ -5,7 +5,7 @@ from drawn import line, panels, xy
 from explorers import explorer
 from scipy.stats import norm
 
-from rslab.experiments import pictures
+from rslab.lectures import pictures
 from rslab.lectures.lecture00 import explorers, figures
 from rslab.smoothing import bounds
 

@@ -8,8 +8,8 @@ import torch
 
 from rslab.data.photographs import PHOTOGRAPHS, imagenet_classes, load_photographs
 from rslab.errors import InputError, WorkError
-from rslab.experiments import imperceptible, pictures
-from rslab.lectures.lecture00.studies import TITLES, available, read_study
+from rslab.experiments import pictures as plan
+from rslab.lectures import pictures
 from rslab.networks import efficientnet
 from rslab.smoothing.classifier import SmoothedClassifier
 
@@ -75,8 +75,8 @@ class Linear(torch.nn.Module):
 def test_the_strongest_attack_finds_the_boundary_of_a_half_space_and_never_less(sigma):
     """There the certificate is tight: nothing is broken nearer than 0.2, and PREDICT sees it a little farther."""
     f, x = Linear(), torch.full((1, 4, 4), 0.5)
-    judge = pictures.Judge(f, x, sigma, 2, top=0, judges=1000)
-    direction, nearest, tried = pictures.strongest_attack(judge, f)
+    judge = plan.Judge(f, x, sigma, 2, top=0, judges=1000)
+    direction, nearest, tried = plan.strongest_attack(judge, f)
     assert 0.19 < nearest < 0.3
     assert tried[0]["attack"] == "ddn" and min(attack["nearest"] or np.inf for attack in tried) == nearest
     assert judge.broken(pictures.at_distance(x, direction, 1.2 * nearest), 1000, torch.Generator().manual_seed(5))
@@ -85,7 +85,7 @@ def test_the_strongest_attack_finds_the_boundary_of_a_half_space_and_never_less(
 
 def test_a_study_is_written_whole_and_goes_on_from_its_votes(tmp_path):
     picture = pictures.PICTURES["digit-2"]
-    numbers = pictures.study(picture, 0.25, tmp_path)
+    numbers = plan.study(picture, 0.25, tmp_path)
     stored = json.loads((tmp_path / "digit-2-0.25.json").read_text("utf-8"))
     assert stored == json.loads(json.dumps(numbers)) and not list(tmp_path.glob(".*"))
     with np.load(tmp_path / "digit-2-0.25.npz", allow_pickle=False) as arrays:
@@ -94,14 +94,14 @@ def test_a_study_is_written_whole_and_goes_on_from_its_votes(tmp_path):
     assert [row["epsilon"] for row in numbers["attacked_votes"]] == list(pictures.EPSILONS)
     assert all(row["n"] == picture.judges for row in numbers["attacked_votes"])
     (tmp_path / "digit-2-0.25.json").unlink()  # as if stopped after the votes; these are read, not drawn anew
-    pictures.write_arrays(tmp_path / "digit-2-0.25.npz", votes=np.zeros_like(votes))
-    assert pictures.study(picture, 0.25, tmp_path)["top"] == 0
+    plan.write_arrays(tmp_path / "digit-2-0.25.npz", votes=np.zeros_like(votes))
+    assert plan.study(picture, 0.25, tmp_path)["top"] == 0
 
 
 def test_votes_in_order_are_those_of_sample_under_noise():
     f, _ = pictures.PICTURES["digit-2"].networks()
     x = pictures.PICTURES["digit-2"].image
-    votes = pictures.ordered_votes(f, x, 0.5, 100, torch.Generator().manual_seed(1))
+    votes = plan.ordered_votes(f, x, 0.5, 100, torch.Generator().manual_seed(1))
     counts = SmoothedClassifier(f, 10, 0.5, batch_size=50).sample_under_noise(
         x, 100, generator=torch.Generator().manual_seed(1)
     )
@@ -110,20 +110,22 @@ def test_votes_in_order_are_those_of_sample_under_noise():
 
 def test_an_unknown_picture_is_one_sentence():
     with pytest.raises(InputError, match="PICTURE: got 'teapot', expected one of coffee, "):
-        pictures.main(["teapot"])
+        plan.main(["teapot"])
 
 
 # -- what is shipped --------------------------------------------------------------------------
 
 
 def test_the_pictures_that_are_shown_need_no_package_and_no_data_set():
-    assert set(TITLES) == set(pictures.PICTURES) and {"coffee", "camera", "digit-2", "digit-8"} <= set(available())
+    assert set(pictures.TITLES) == set(pictures.PICTURES) and {"coffee", "camera", "digit-2", "digit-8"} <= set(
+        pictures.available()
+    )
 
 
 @pytest.mark.parametrize("sigma", pictures.SIGMAS)
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", pictures.available())
 def test_nothing_is_broken_where_safety_is_proven(name, sigma):
-    study = read_study(name, sigma)
+    study = pictures.read_study(name, sigma)
     top, count, lower, radius = study.certify(pictures.N, 0.001)
     assert study.nearest > radius, "an attack inside the certified radius"
     assert study.direction.shape == study.image.shape and len(study.attacked) == len(pictures.EPSILONS)
@@ -137,14 +139,14 @@ def test_nothing_is_broken_where_safety_is_proven(name, sigma):
 def test_the_shipped_attack_on_a_digit_succeeds_again():
     """The direction as it is stored, judged by new votes a little beyond the distance that is claimed."""
     for name in ("digit-2", "digit-8"):
-        picture, study = pictures.PICTURES[name], read_study(name, 0.25)
-        judge = pictures.Judge(picture.networks()[0], study.image, 0.25, 10, study.certify(pictures.N, 0.001)[0], 1000)
+        picture, study = pictures.PICTURES[name], pictures.read_study(name, 0.25)
+        judge = plan.Judge(picture.networks()[0], study.image, 0.25, 10, study.certify(pictures.N, 0.001)[0], 1000)
         assert judge.broken(study.moved(1.1 * study.nearest), 4000, torch.Generator().manual_seed(9)), name
 
 
 def test_the_shipped_grey_level_attacks_stay_within_their_levels():
-    numbers, changes = imperceptible.read_study()
-    assert set(changes) == set(imperceptible.KEPT_LEVELS) and numbers["photographs"] == list(PHOTOGRAPHS)
+    numbers, changes = pictures.read_grey_levels()
+    assert set(changes) == set(pictures.KEPT_GREY_LEVELS) and numbers["photographs"] == list(PHOTOGRAPHS)
     images = (load_photographs().images * 255).round().int()
     for levels, change in changes.items():
         assert change.dtype == np.int8 and change.shape == tuple(images.shape) and abs(change).max() == levels
@@ -152,5 +154,5 @@ def test_the_shipped_grey_level_attacks_stay_within_their_levels():
         assert moved.min() >= 0 and moved.max() <= 255, "a picture again, of whole grey levels"
     assert imagenet_classes()[numbers["clean"]["efficientnet-lite0"][0]["class"]] == "espresso"
     assert {(row["levels"], row["steps"]) for row in numbers["attacked"]} == {
-        (levels, steps) for levels in imperceptible.LEVELS for steps in imperceptible.STEPS
+        (levels, steps) for levels in pictures.GREY_LEVELS for steps in pictures.STEPS
     }

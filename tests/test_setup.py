@@ -129,14 +129,14 @@ def public_definitions(tree, above=""):
 
 @pytest.mark.author
 def test_every_module_and_public_name_says_what_it_is():
-    """`update` and `forward` fill in what their base class documents."""
+    """`update`, `dragged` and `forward` fill in what their base class documents."""
     import ast
 
     for file in (ROOT / "rslab").rglob("*.py"):
         tree = ast.parse(file.read_text(encoding="utf-8"))
         assert ast.get_docstring(tree), file
         for name, node in public_definitions(tree):
-            if not name.endswith((".update", ".forward")):
+            if not name.endswith((".update", ".dragged", ".forward")):
                 assert ast.get_docstring(node), f"{file}: {name}"
 
 

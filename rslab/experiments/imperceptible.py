@@ -12,21 +12,17 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rslab.attacks import pgd
 from rslab.data.photographs import PHOTOGRAPHS, load_photographs
 from rslab.errors import InputError, WorkError
-from rslab.experiments.pictures import PLACE, write_arrays
+from rslab.experiments.pictures import write_arrays
+from rslab.lectures.pictures import GREY_LEVELS, KEPT_GREY_LEVELS, KEPT_STEPS, PLACE, STEPS
 from rslab.networks.efficientnet import SIZES, efficientnet_lite
 from rslab.networks.inference import InferenceNetwork
 from rslab.store import files
-
-LEVELS = (1, 2, 4, 8)  # ε in grey levels of 255
-STEPS = (1, 2, 5, 10, 20, 50)
-KEPT_STEPS, KEPT_LEVELS = 50, (1, 8)  # whose changes are kept as pictures
 
 
 @torch.no_grad()
@@ -55,7 +51,7 @@ def study(folder: Path = PLACE) -> dict:
         starts = networks[0](images).argmax(1)  # what the attacked network says is to change, on every network
     clean = {name: judged(network, images, starts) for name, network in zip(names, networks, strict=True)}
     rows, changes = [], {}
-    for levels in LEVELS:
+    for levels in GREY_LEVELS:
         for steps in STEPS:
             change = attacked(networks[0], images, starts, levels, steps)
             moved = images + change.float() / 255
@@ -64,19 +60,12 @@ def study(folder: Path = PLACE) -> dict:
                 "steps": steps,
                 **{name: judged(network, moved, starts) for name, network in zip(names, networks, strict=True)},
             })  # fmt: skip
-            if steps == KEPT_STEPS and levels in KEPT_LEVELS:
+            if steps == KEPT_STEPS and levels in KEPT_GREY_LEVELS:
                 changes[str(levels)] = change.numpy()
     numbers = {"photographs": list(PHOTOGRAPHS), "clean": clean, "attacked": rows}
     files.write_whole(folder / "linf.npz", lambda place: write_arrays(place, **changes))
     files.write_whole(folder / "linf.json", lambda place: place.write_text(json.dumps(numbers) + "\n", "utf-8"))
     return numbers
-
-
-def read_study() -> tuple[dict, dict[int, np.ndarray]]:
-    """(numbers, changes): `linf.json`, and for each of `KEPT_LEVELS` int8 (4, 3, 224, 224) in grey levels of 255."""
-    numbers = json.loads((PLACE / "linf.json").read_text("utf-8"))
-    with np.load(PLACE / "linf.npz", allow_pickle=False) as arrays:
-        return numbers, {int(levels): arrays[levels] for levels in arrays.files}
 
 
 if __name__ == "__main__":

@@ -11,81 +11,31 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rslab.attacks import ddn, pgd, project
-from rslab.data.datasets import load_dataset
-from rslab.data.photographs import PHOTOGRAPHS, load_photographs
+from rslab.attacks import ddn, pgd
 from rslab.errors import InputError, WorkError
+from rslab.lectures.pictures import (
+    EPSILONS,
+    N0,
+    PICTURES,
+    PLACE,
+    SIGMAS,
+    N,
+    Picture,
+    at_distance,
+    kept_direction,
+)
 from rslab.machine.randomness import generator_for
-from rslab.networks.efficientnet import efficientnet_lite
-from rslab.networks.inference import InferenceNetwork
 from rslab.smoothing.classifier import ABSTAIN, SmoothedClassifier, log_mean_probs
-from rslab.store import files, run_folder
+from rslab.store import files
 
-PLACE = run_folder.RESULTS / "pictures"
-SIGMAS = (0.0, 0.12, 0.25, 0.5)  # 0: f itself, without noise
-# ε in [0, 1] pixel units, at each of which the attacked picture is voted on
-EPSILONS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
-N0, N = 100, 2000
 ALPHA = 0.001  # of PREDICT at an attacked picture
 COPIES, STEPS, RESTARTS = 16, 20, 2
-LEVELS = 15  # a direction is kept in so many steps each way: judged as it is kept
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture with the network that judges it and another, from which attacks are transferred."""
-
-    name: str
-    dataset: str  # of the networks: "photographs", "digits", "cifar10"
-    index: int
-    precision: str = "float32"
-    judges: int = 1000  # votes of PREDICT at the attacked picture
-
-    @cached_property
-    def _data(self):
-        return load_photographs() if self.dataset == "photographs" else load_dataset(self.dataset, "test")
-
-    @property
-    def image(self) -> Tensor:
-        """(C, H, W) in [0, 1]."""
-        return self._data.images[self.index]
-
-    @property
-    def label(self) -> int:
-        """The class that people see."""
-        return int(self._data.labels[self.index])
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The K class names."""
-        return self._data.classes
-
-    def networks(self) -> tuple[nn.Module, nn.Module]:
-        """f, and the other network."""
-        if self.dataset == "photographs":
-            both = efficientnet_lite(0), efficientnet_lite(1)
-        else:
-            both = tuple(run_folder.load_run(run_folder.RESULTS / place)[0] for place in RUNS[self.dataset])
-        return tuple(InferenceNetwork(network, self.precision) for network in both)
-
-
-RUNS = {
-    "digits": ("digits/gaussian-0.25", "digits/smoothadv-0.25"),
-    "cifar10": ("cifar10/consistency-0.25", "cifar10-small/consistency-0.25"),
-}
-PICTURES = {
-    **{name: Picture(name, "photographs", index, "bfloat16", judges=100) for index, name in enumerate(PHOTOGRAPHS)},
-    **{f"digit-{index}": Picture(f"digit-{index}", "digits", index) for index in (2, 8)},
-    **{f"cifar10-{index}": Picture(f"cifar10-{index}", "cifar10", index) for index in (20, 80)},
-}
 
 
 @torch.no_grad()
@@ -96,17 +46,6 @@ def ordered_votes(f: nn.Module, x: Tensor, sigma: float, n: int, generator: torc
         noise = torch.randn(min(50, n - start), *x.shape, generator=generator)
         votes.append(f(x + sigma * noise).argmax(1))
     return torch.cat(votes).numpy().astype(np.uint16)
-
-
-def kept_direction(delta: Tensor) -> Tensor:
-    """The direction of a perturbation in whole steps from −LEVELS to LEVELS, as it is stored: int8, same shape."""
-    return (delta / delta.abs().max().clamp_min(1e-30) * LEVELS).round().to(torch.int8)
-
-
-def at_distance(x: Tensor, direction: Tensor, epsilon: float) -> Tensor:
-    """x (C, H, W) moved by ε along a direction kept in whole steps, inside [0, 1]."""
-    unit = direction.float() / direction.float().norm().clamp_min(1e-30)
-    return project(x[None], epsilon * unit[None], epsilon)[0]
 
 
 class Judge:
@@ -154,7 +93,8 @@ def strongest_attack(judge: Judge, other: nn.Module) -> tuple[Tensor, float, lis
     """
     x, y = judge.x[None], torch.tensor([judge.top])
     shape = (COPIES if judge.sigma else 1, 1, *judge.x.shape)
-    tried, best, best_direction = [], float("inf"), torch.zeros(judge.x.shape, dtype=torch.int8)
+    tried: list[dict] = []
+    best, best_direction = float("inf"), torch.zeros(judge.x.shape, dtype=torch.int8)
 
     def scores(network: nn.Module, number: int) -> Callable[[Tensor], Tensor]:
         noise = judge.sigma * torch.randn(shape, generator=generator_for("attack", 0, number))
@@ -236,7 +176,7 @@ def study(picture: Picture, sigma: float, folder: Path = PLACE) -> dict:
 def write_arrays(place: Path, **arrays: np.ndarray) -> None:
     """Named arrays into a compressed file of exactly that name."""
     with place.open("wb") as file:  # a name would get a second ending
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
 
 
 def main(arguments: list[str]) -> None:

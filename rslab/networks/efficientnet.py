@@ -23,8 +23,7 @@ def efficientnet_lite(size: int = 0) -> nn.Sequential:
 
     Size 0 has 4.7 million weights and is right for 75 % of ImageNet's photographs, says its package. Normalisation is
     the first layer, as in every network of `rslab`. `WorkError` where the package of that size is not installed.
-
-    Source: Tan and Le 2019, without squeeze-and-excitation and with ReLU6.
+    The network of Tan and Le (2019), without squeeze-and-excitation and with ReLU6.
     """
     if size not in SIZES:
         raise InputError(f"size: got {size!r}, expected one of {', '.join(map(str, SIZES))}.")

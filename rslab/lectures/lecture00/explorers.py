@@ -7,10 +7,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullLocator
 from scipy.stats import norm
 
-from rslab.experiments import pictures
+from rslab.lectures import pictures
 from rslab.lectures.explorer import Explorer, slider
 from rslab.lectures.lecture00.figures import distances, shown_digit
-from rslab.lectures.lecture00.studies import available, read_study
 from rslab.lectures.style import BLUE, GREEN, GREY, INK, SKY, VERMILION, new_figure, show_image, styled
 from rslab.smoothing import bounds
 
@@ -90,9 +89,9 @@ class SigmaEpsilonExplorer(Explorer):
 
     @styled
     def __init__(self, names: tuple[str, ...] | None = None):
-        names = names or available()
+        names = names or pictures.available()
         self.picture = widgets.Dropdown(
-            options=[(read_study(name, 0.25).title, name) for name in names],
+            options=[(pictures.read_study(name, 0.25).title, name) for name in names],
             value=names[0],
             description="picture",
             style={"description_width": "190px"},
@@ -146,7 +145,7 @@ class SigmaEpsilonExplorer(Explorer):
         return [*self._bands, *self._marks, self._pointer, self._pointed]
 
     def update(self) -> str:
-        study = read_study(self.picture.value, self.sigma.value)
+        study = pictures.read_study(self.picture.value, self.sigma.value)
         epsilon, n = self.epsilon.value, self.n.value
         top, count, lower, self.radius = study.certify(n, self.alpha.value)
         self.nearest = study.nearest
@@ -184,13 +183,13 @@ class SigmaEpsilonExplorer(Explorer):
             title.set_text(text)
 
     def _show_votes(self, study, clean: dict[int, float], attacked: dict[int, float], lower: float) -> None:
-        chosen = sorted(clean, key=clean.get, reverse=True)
+        chosen = sorted(clean, key=lambda c: clean[c], reverse=True)
         chosen = chosen[: BARS - 1] + [c for c in attacked if c not in chosen[: BARS - 1]]
         for row in range(BARS):
-            c = chosen[row] if row < len(chosen) else None
+            c = chosen[row] if row < len(chosen) else -1  # no class
             self._clean[row].set_width(clean.get(c, 0.0))
             self._attacked[row].set_width(attacked.get(c, 0.0))
-            self._names[row].set_text("" if c is None else study.classes[c])
+            self._names[row].set_text(study.classes[c] if c >= 0 else "")
         self._lower.set_xdata([lower, lower])
         self._lower.set_visible(lower > 0)
 

@@ -11,8 +11,7 @@ from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
 from rslab.data.datasets import load_dataset
-from rslab.experiments.pictures import EPSILONS, SIGMAS, N
-from rslab.lectures.lecture00.studies import read_study
+from rslab.lectures.pictures import EPSILONS, SIGMAS, N, read_study
 from rslab.lectures.style import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILION, new_figure, show_image, styled
 from rslab.networks.inference import fold_batchnorm
 from rslab.smoothing import bounds

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rslab import attacks
 from rslab.data.photographs import imagenet_classes, load_photographs
-from rslab.experiments import imperceptible
+from rslab.lectures import pictures
 from rslab.lectures.lecture02.figures import plane_classes, plane_probabilities
 from rslab.lectures.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, new_figure, show_image, styled
 
@@ -57,9 +57,9 @@ def examples_figure(f, images: Tensor, adversarial: Tensor) -> Figure:
 @styled
 def photographs_figure(levels: int = 1) -> Figure:
     """Four photographs, a change by `levels` grey levels enlarged, and the sum, with EfficientNet-Lite0's answers."""
-    numbers, changes = imperceptible.read_study()
+    numbers, changes = pictures.read_grey_levels()
     before = numbers["clean"]["efficientnet-lite0"]
-    (row,) = (row for row in numbers["attacked"] if (row["levels"], row["steps"]) == (levels, imperceptible.KEPT_STEPS))
+    (row,) = (row for row in numbers["attacked"] if (row["levels"], row["steps"]) == (levels, pictures.KEPT_STEPS))
     after, classes = row["efficientnet-lite0"], imagenet_classes()
     delta = torch.from_numpy(changes[levels]).float() / 255
     images = load_photographs().images
@@ -81,7 +81,7 @@ def steps_and_transfer_figure() -> Figure:
 
     Right: what is left of Lite0's first answer, on itself and on two networks that the attack never saw.
     """
-    numbers, _ = imperceptible.read_study()
+    numbers, _ = pictures.read_grey_levels()
     first = [said["class"] for said in numbers["clean"]["efficientnet-lite0"]]
     found = {(row["levels"], row["steps"]): row for row in numbers["attacked"]}
 
@@ -90,23 +90,23 @@ def steps_and_transfer_figure() -> Figure:
         return float(np.mean([said["probability"] * (said["class"] != c) for c, said in pairs]))
 
     figure, (left, right) = new_figure(1, 2, width=9.4, height=3.6)
-    for levels, color, marker in zip(imperceptible.LEVELS, (SKY, BLUE, ORANGE, VERMILION), "osD^", strict=True):
-        values = [sure_of_wrong(found[levels, steps]["efficientnet-lite0"]) for steps in imperceptible.STEPS]
-        left.plot(imperceptible.STEPS, values, marker=marker, color=color, markersize=5, label=f"ε = {levels}/255")
+    for levels, color, marker in zip(pictures.GREY_LEVELS, (SKY, BLUE, ORANGE, VERMILION), "osD^", strict=True):
+        values = [sure_of_wrong(found[levels, steps]["efficientnet-lite0"]) for steps in pictures.STEPS]
+        left.plot(pictures.STEPS, values, marker=marker, color=color, markersize=5, label=f"ε = {levels}/255")
     left.set_xscale("log")
-    left.set_xticks(imperceptible.STEPS, [str(steps) for steps in imperceptible.STEPS])
+    left.set_xticks(pictures.STEPS, [str(steps) for steps in pictures.STEPS])
     left.xaxis.set_minor_locator(NullLocator())
     left.set(xlabel="steps of PGD; 1 is FGSM", ylabel="probability of the wrong answer", ylim=(0, 1.04))
     left.set_title("the network that was attacked")
     left.legend(loc="lower right")
-    places = np.arange(len(imperceptible.LEVELS) + 1)
+    places = np.arange(len(pictures.GREY_LEVELS) + 1)
     looks = {"Lite0, attacked": VERMILION, "Lite1, never seen": BLUE, "Lite2, never seen": GREEN}
     for number, (network, clean) in enumerate(numbers["clean"].items()):
-        rows = [clean, *(found[levels, imperceptible.KEPT_STEPS][network] for levels in imperceptible.LEVELS)]
+        rows = [clean, *(found[levels, pictures.KEPT_STEPS][network] for levels in pictures.GREY_LEVELS)]
         values = [float(np.mean([said["of label"] for said in row])) for row in rows]
         label, color = list(looks.items())[number]
         right.bar(places + 0.27 * (number - 1), values, 0.26, color=color, label=label)
-    right.set_xticks(places, ["no attack", *(f"{levels}/255" for levels in imperceptible.LEVELS)])
+    right.set_xticks(places, ["no attack", *(f"{levels}/255" for levels in pictures.GREY_LEVELS)])
     right.set(xlabel="ε, 50 steps", ylabel="probability of the first answer", ylim=(0, 1.0))
     right.set_title("the same pictures, other networks")
     right.legend(loc="upper right")
@@ -115,7 +115,7 @@ def steps_and_transfer_figure() -> Figure:
 
 def left_on_each(levels: int, steps: int) -> dict[str, str]:
     """The mean probability, over the four photographs, that each network still gives to Lite0's first answer."""
-    numbers, _ = imperceptible.read_study()
+    numbers, _ = pictures.read_grey_levels()
     (row,) = (row for row in numbers["attacked"] if (row["levels"], row["steps"]) == (levels, steps))
     means = {name: np.mean([said["of label"] for said in row[name]]) for name in numbers["clean"]}
     return {name.removeprefix("efficientnet-"): f"{mean:.2f}" for name, mean in means.items()}
