@@ -194,10 +194,12 @@ class FallingVotesExplorer(Explorer):
         self.children = (self.play, *self.children)
 
     def reset(self):
+        """Stop the play, and put the sliders back to where they began."""
         self.play.playing = False
         return super().reset()
 
     def lock(self, locked: bool = True):
+        """Hold the play button too."""
         self.play.disabled = locked
         return super().lock(locked)
 
