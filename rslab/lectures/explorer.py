@@ -40,6 +40,7 @@ class Explorer(widgets.VBox):
     """
 
     alt = ""
+    play: widgets.Play | None = None
 
     @styled
     def __init__(
@@ -74,7 +75,8 @@ class Explorer(widgets.VBox):
         self.reset_button.on_click(lambda _: self.reset())
         below = widgets.HBox([self.text, self.reset_button])
         below.layout = widgets.Layout(width=f"{width}px", max_width="100%", align_items="flex-start")
-        super().__init__([*sliders, self.image, below])
+        self._below = [self.image, below]
+        super().__init__([*sliders, *self._below])
         self.add_class(BOX)
         for control in sliders:
             control.observe(self._redraw, "value")
@@ -103,20 +105,27 @@ class Explorer(widgets.VBox):
         return self
 
     def reset(self) -> "Explorer":
-        """Put the sliders back to where they began."""
+        """Put the sliders back to where they began, and stop the play."""
+        if self.play is not None:
+            self.play.playing = False
         with self._one_redraw():
             for control, value in zip(self._sliders, self._start, strict=True):
-                if isinstance(control, widgets.Play):
-                    control.playing = False
                 control.value = value
         return self
 
     def lock(self, locked: bool = True) -> "Explorer":
         """Hold the sliders, the picture and the reset button until `lock(False)`: first comes a prediction."""
-        for control in (*self._sliders, self.reset_button):
+        for control in (*self._sliders, self.reset_button, *([self.play] if self.play is not None else [])):
             control.disabled = locked
         self.image.allow_drag({} if locked else self._drag)
         return self
+
+    def add_play(self, control: widgets.SelectionSlider, description: str, interval: int) -> None:
+        """Put a play button on top that walks `control` through its options, one every `interval` ms."""
+        self.play = widgets.Play(min=0, max=len(control.options) - 1, interval=interval, description=description)
+        self.play.style.description_width = "190px"
+        widgets.link((self.play, "value"), (control, "index"))
+        self.children = [self.play, *self._sliders, *self._below]
 
     def _follow_drag(self, change) -> None:
         with self._one_redraw():

@@ -2,7 +2,6 @@
 
 from functools import cache
 
-import ipywidgets as widgets
 import numpy as np
 import torch
 from matplotlib.patches import Circle
@@ -188,20 +187,7 @@ class FallingVotesExplorer(Explorer):
         super().__init__(
             figure, [self.n, self.sigma, self.picture], [*moving, self._disc, self._ring, star, self._said]
         )
-        self.play = widgets.Play(min=0, max=len(STEPS) - 1, interval=280, description="the votes fall")
-        self.play.style.description_width = "190px"
-        widgets.link((self.play, "value"), (self.n, "index"))
-        self.children = (self.play, *self.children)
-
-    def reset(self):
-        """Stop the play, and put the sliders back to where they began."""
-        self.play.playing = False
-        return super().reset()
-
-    def lock(self, locked: bool = True):
-        """Hold the play button too."""
-        self.play.disabled = locked
-        return super().lock(locked)
+        self.add_play(self.n, "the votes fall", interval=280)
 
     def update(self) -> str:
         n, sigma, step = self.n.value, self.sigma.value, self.n.index

@@ -404,20 +404,7 @@ class GreedyExplorer(Explorer):
             half,
         ]
         super().__init__(figure, [self.taken, self.order, self.length, self.p_A], moving)
-        self.play = widgets.Play(min=0, max=len(COARSE) + 1, interval=450, description="take cell after cell")
-        self.play.style.description_width = "190px"
-        widgets.link((self.play, "value"), (self.taken, "index"))
-        self.children = (self.play, *self.children)
-
-    def reset(self):
-        """Stop the play, and put the sliders back to where they began."""
-        self.play.playing = False
-        return super().reset()
-
-    def lock(self, locked: bool = True):
-        """Hold the play button too."""
-        self.play.disabled = locked
-        return super().lock(locked)
+        self.add_play(self.taken, "take cell after cell", interval=450)
 
     def update(self) -> str:
         p_a, length, taken = self.p_A.value, self.length.value, self.taken.value
