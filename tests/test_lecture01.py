@@ -209,3 +209,23 @@ def test_smaller_steps_and_the_gradient_itself_leave_the_ridge():
     """The toy has one maximum: what a sign step of 0.1 lacks is not a restart."""
     assert figures.folded_success(0.1, 20) == figures.folded_success(0.1, 200) == 0.5
     assert figures.folded_success(0.003, 2000) == figures.folded_success(0.1, 2000, sign=False) == 1
+
+
+# -- photographs ------------------------------------------------------------------------------
+
+
+def test_one_grey_level_changes_all_four_answers():
+    titles = [panel.get_title() for panel in panels(figures.photographs_figure(levels=1))]
+    before, after = titles[:4], titles[8:]
+    assert [title.split("  ")[0] for title in before] == ["espresso", "tripod", "tiger cat", "missile"]
+    assert all(b.split("  ")[0] != a.split("  ")[0] for b, a in zip(before, after, strict=True))
+    assert [title.split("  ")[1] for title in after] == ["100%"] * 4
+
+
+def test_one_step_gains_nothing_from_a_larger_epsilon_and_other_networks_keep_some_of_the_answer():
+    left, right = panels(figures.steps_and_transfer_figure())
+    curves = {levels: line(left, f"ε = {levels}/255")[1] for levels in (1, 2, 4, 8)}
+    assert curves[8][0] < curves[1][0] and all(curve[-1] > 0.999 for curve in curves.values())
+    assert all(0 < bar.get_height() < 1 or bar.get_facecolor()[:3] == right.patches[0].get_facecolor()[:3]
+               for bar in right.patches)  # fmt: skip
+    assert figures.left_on_each(8, 50) == {"lite0": "0.00", "lite1": "0.14", "lite2": "0.34"}

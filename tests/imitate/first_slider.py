@@ -56,10 +56,11 @@ def walk(road: str) -> None:
             page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
             handle = page.locator(".widget-slider .noUi-handle").first
             handle.wait_for()
-            before = page.locator("img.widget-image").first.get_attribute("src")
+            page.get_by_role("button", name="Skip", exact=True).first.click()  # the prediction that holds the sliders
+            before = page.locator(".rslab-picture img").first.get_attribute("src")
             handle.focus()
             page.keyboard.press("ArrowRight")
-            page.wait_for_function("src => document.querySelector('img.widget-image').src !== src", arg=before)
+            page.wait_for_function("src => document.querySelector('.rslab-picture img').src !== src", arg=before)
             said(began, "notebook 00 opened, run, and its first slider moved")
             browser.close()
         finally:
