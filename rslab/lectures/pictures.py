@@ -55,7 +55,9 @@ class Picture:
 
     @cached_property
     def _data(self):
-        return load_photographs() if self.dataset == "photographs" else load_dataset(self.dataset, "test")
+        if self.dataset == "photographs":
+            return load_photographs()
+        return load_dataset(self.dataset, "test", download=False)  # a lecture never downloads
 
     @property
     def image(self) -> Tensor:
