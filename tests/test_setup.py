@@ -73,7 +73,7 @@ def test_every_import_of_the_package_is_a_declared_dependency(project):
             elif isinstance(node, ast.ImportFrom):
                 imported.add(node.module.split(".")[0])
     modules = {"sklearn": "scikit-learn", "PIL": "pillow"}
-    modules |= {name: "jupyterlab" for name in ("jupyter_core", "psutil", "traitlets")}  # which brings them
+    modules |= {name: "jupyterlab" for name in ("IPython", "jupyter_core", "psutil", "traitlets")}  # which brings them
     foreign = {modules.get(m, m) for m in imported - set(sys.stdlib_module_names) - {"rslab"}}
     assert foreign <= names(project["dependencies"])
     assert foreign >= {"torch", "numpy", "scipy", "pandas", "cyclopts"}
