@@ -36,8 +36,7 @@ def judged(network: nn.Module, images: Tensor, labels: Tensor) -> list[dict]:
 
 def attacked(network: nn.Module, images: Tensor, labels: Tensor, levels: int, steps: int) -> Tensor:
     """PGD under ℓ∞ within `levels` grey levels, rounded to whole ones: int8 changes (B, C, H, W)."""
-    step_size = 2.5 * levels / 255 / steps if steps > 1 else levels / 255
-    found = pgd(network, images, labels, levels / 255, steps=steps, step_size=step_size, norm="linf", keep="last")
+    found = pgd(network, images, labels, levels / 255, steps=steps, norm="linf", keep="last")
     return ((found - images) * 255).round().to(torch.int8)
 
 

@@ -5,6 +5,7 @@ change is kept, and what the lectures ask of the files.
 """
 
 import json
+import math
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -92,6 +93,11 @@ PICTURES = {
     **{f"digit-{index}": Picture(f"digit-{index}", "digits", index) for index in (2, 8)},
     **{f"cifar10-{index}": Picture(f"cifar10-{index}", "cifar10", index) for index in (20, 80)},
 }
+
+
+def rounded_down(bound: float, digits: int) -> str:
+    """A radius or a lower bound for the eye: what is read never exceeds what was proven."""
+    return f"{math.floor(bound * 10**digits) / 10**digits:.{digits}f}"
 
 
 def kept_direction(delta: Tensor) -> Tensor:
@@ -187,7 +193,11 @@ def read_study(name: str, sigma: float) -> Study:
 
 
 def read_grey_levels() -> tuple[dict, dict[int, np.ndarray]]:
-    """(numbers, changes) of the attacks under ℓ∞; changes: by ε, int8 (4, 3, 224, 224) in grey levels of 255."""
+    """(numbers, changes) of the attacks under ℓ∞: "clean" by network, "attacked" by (levels, steps), network.
+
+    changes: by ε, int8 (4, 3, 224, 224) in grey levels of 255.
+    """
     numbers = json.loads((PLACE / "linf.json").read_text("utf-8"))
+    numbers["attacked"] = {(row["levels"], row["steps"]): row for row in numbers["attacked"]}
     with np.load(PLACE / "linf.npz", allow_pickle=False) as arrays:
         return numbers, {int(levels): arrays[levels] for levels in arrays.files}

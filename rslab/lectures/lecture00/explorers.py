@@ -81,7 +81,7 @@ class SigmaEpsilonExplorer(Explorer):
     """Five controls: picture, noise σ, distance ε, votes n and α; proven safe, unknown or broken.
 
     Left to right: a noisy copy, the attacked picture, its change enlarged, and the votes. Below, every distance from
-    0 to 8 is coloured: proven safe up to R, broken from the nearest attack that was found, unknown between them.
+    0 to 12 is coloured: proven safe up to R, broken from the nearest attack that was found, unknown between them.
 
     After each move: `radius` (0 where nothing is proven), `nearest` (inf where no attack was found), `verdict` at ε.
     Votes and attacks were computed once (`rslab.experiments.pictures`); here they are looked up.
@@ -128,7 +128,7 @@ class SigmaEpsilonExplorer(Explorer):
     def _draw_line(self, figure) -> list:
         figure.get_layout_engine().set(rect=(0, 0.27, 1, 0.73))
         panel = figure.add_axes((0.03, 0.115, 0.94, 0.085))
-        # A square root: distances from 0.05 to 8 are all to be seen.
+        # A square root: distances from 0.05 to 12 are all to be seen.
         panel.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
         self._bands = [panel.add_patch(Rectangle((0, 0), 0, 1, color=color)) for color in VERDICTS.values()]
         words = dict(color="white", ha="center", va="center", weight="bold", fontsize=9.5)
@@ -160,7 +160,8 @@ class SigmaEpsilonExplorer(Explorer):
         elif self.radius == 0:
             proof = f"{count:,} of {n:,} votes for {answer}: ABSTAIN, nothing is proven"
         else:
-            proof = f"{count:,} of {n:,} votes for {answer}, p_A ≥ {lower:.4f}, R = {self.radius:.3f}"
+            bound, radius = pictures.rounded_down(lower, 4), pictures.rounded_down(self.radius, 3)
+            proof = f"{count:,} of {n:,} votes for {answer}, p_A ≥ {bound}, R = {radius}"
         found = "no attack was found" if self.nearest == np.inf else f"nearest attack found: {self.nearest:.2f}"
         leader = study.leader(epsilon)
         share = f"{under_attack[leader]:.0%} of the votes there" if study.sigma else "f there"

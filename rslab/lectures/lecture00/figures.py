@@ -1,6 +1,5 @@
 """Figures of notebook 00, the front door: how large a radius is, what σ costs, and the map of the course."""
 
-import math
 from functools import cache
 
 import numpy as np
@@ -11,7 +10,7 @@ from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
 from rslab.data.datasets import load_dataset
-from rslab.lectures.pictures import EPSILONS, SIGMAS, N, read_study
+from rslab.lectures.pictures import EPSILONS, SIGMAS, N, read_study, rounded_down
 from rslab.lectures.style import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILION, new_figure, show_image, styled
 from rslab.networks.inference import fold_batchnorm
 from rslab.smoothing import bounds
@@ -53,7 +52,7 @@ def coffee_figure() -> Figure:
         (0.5 + factor * change, f"that change, enlarged {factor} times"),
         (
             smoothed.noisy(),
-            f"under noise, g: {alone.classes[top]}\nat every distance below {math.floor(100 * radius) / 100:.2f}",
+            f"under noise, g: {alone.classes[top]}\nat every distance below {rounded_down(radius, 2)}",
         ),
     )
     figure, axes = new_figure(1, 4, width=10.0, height=3.0)
@@ -70,7 +69,7 @@ def study_table(*names: str) -> pd.DataFrame:
         for sigma in SIGMAS:
             study = read_study(name, sigma)
             top, count, _, radius = study.certify(N, 0.001)
-            proven = f"{math.floor(1000 * radius) / 1000:.3f}" if radius else "nothing proven"
+            proven = rounded_down(radius, 3) if radius else "nothing proven"
             rows.append({
                 "picture": study.title,
                 "σ": f"{sigma:g}" if sigma else "0 (f itself)",

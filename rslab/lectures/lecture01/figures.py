@@ -59,8 +59,8 @@ def photographs_figure(levels: int = 1) -> Figure:
     """Four photographs, a change by `levels` grey levels enlarged, and the sum, with EfficientNet-Lite0's answers."""
     numbers, changes = pictures.read_grey_levels()
     before = numbers["clean"]["efficientnet-lite0"]
-    (row,) = (row for row in numbers["attacked"] if (row["levels"], row["steps"]) == (levels, pictures.KEPT_STEPS))
-    after, classes = row["efficientnet-lite0"], imagenet_classes()
+    after = numbers["attacked"][levels, pictures.KEPT_STEPS]["efficientnet-lite0"]
+    classes = imagenet_classes()
     delta = torch.from_numpy(changes[levels]).float() / 255
     images = load_photographs().images
     figure, axes = new_figure(3, len(images), width=8.0, height=6.4)
@@ -83,7 +83,7 @@ def steps_and_transfer_figure() -> Figure:
     """
     numbers, _ = pictures.read_grey_levels()
     first = [said["class"] for said in numbers["clean"]["efficientnet-lite0"]]
-    found = {(row["levels"], row["steps"]): row for row in numbers["attacked"]}
+    found = numbers["attacked"]
 
     def sure_of_wrong(answers: list[dict]) -> float:
         pairs = zip(first, answers, strict=True)
@@ -116,7 +116,7 @@ def steps_and_transfer_figure() -> Figure:
 def left_on_each(levels: int, steps: int) -> dict[str, str]:
     """The mean probability, over the four photographs, that each network still gives to Lite0's first answer."""
     numbers, _ = pictures.read_grey_levels()
-    (row,) = (row for row in numbers["attacked"] if (row["levels"], row["steps"]) == (levels, steps))
+    row = numbers["attacked"][levels, steps]
     means = {name: np.mean([said["of label"] for said in row[name]]) for name in numbers["clean"]}
     return {name.removeprefix("efficientnet-"): f"{mean:.2f}" for name, mean in means.items()}
 
