@@ -17,8 +17,9 @@ from rslab.lectures import results, style
 
 
 def decoded(figure):
-    (kind, text), *rest = figure._repr_mimebundle_().items()
-    assert not rest
+    bundle, metadata = figure._repr_mimebundle_()
+    ((kind, text),) = bundle.items()
+    assert metadata == {kind: {"alt": figure.alt}}
     return kind, base64.b64decode(text)
 
 
@@ -64,7 +65,7 @@ def test_certified_accuracy_figure_without_a_curve():
 def test_a_figure_shows_itself_in_its_encoding_and_its_size(encoding, kind):
     figure, axes = style.new_figure(width=3.0, height=2.0)
     axes.plot([0, 1], [1, 0])
-    figure.encoding = encoding
+    figure.encoding, figure.alt = encoding, "a line that falls"
     assert figure.get_facecolor() == (1, 1, 1, 1)  # opaque: readable in a dark notebook
     found, content = decoded(figure)
     shown = Image.open(io.BytesIO(content))

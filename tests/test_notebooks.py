@@ -43,15 +43,22 @@ def test_no_cell_is_longer_than_a_screen(notebook):
         assert len(source(cell).splitlines()) <= SCREEN, source(cell)
 
 
-def test_every_figure_has_its_text(notebook):
-    """After a cell that shows a picture, the next text cell begins with what is to be seen in it."""
+CAPTION = re.compile(r"\*(?!\*)[^*]{10,260}\*(\n\n|$)")
+
+
+def test_every_picture_is_described_and_has_a_caption(notebook):
+    """The full description is attached to the picture; the text below begins with a caption of a line or two."""
     following = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     for cell, after in zip(following, following[1:], strict=False):
         pictures = [
-            output for output in cell.get("outputs", []) if {"image/png", "image/jpeg"} & {*output.get("data", {})}
+            (kind, output)
+            for output in cell.get("outputs", [])
+            for kind in {"image/png", "image/jpeg"} & {*output.get("data", {})}
         ]
+        for kind, output in pictures:
+            assert len(output["metadata"].get(kind, {}).get("alt", "")) > 40, source(cell)
         if pictures:
-            assert after["cell_type"] == "markdown" and "Alt text" in source(after), source(cell)
+            assert after["cell_type"] == "markdown" and CAPTION.match(source(after)), source(cell)
 
 
 def test_the_first_screen_says_what_and_how_long(notebook):

@@ -69,13 +69,15 @@ class LabFigure(Figure):
     """A `Figure` that a notebook shows by itself, although pyplot was never imported.
 
     `encoding` keeps the notebook small: 128 colours are plenty for lines and areas
-    ("palette"), not for pictures ("png"), and noise does not compress ("jpeg").
+    ("palette"), not for pictures ("png"), and noise does not compress ("jpeg"). `alt` says
+    what is to be seen, for those who do not see it: it goes into the notebook beside the picture.
     """
 
     encoding = "palette"
+    alt = ""
 
     @styled
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
         buffer = io.BytesIO()
         if self.encoding == "jpeg":
             self.savefig(buffer, format="jpeg", pil_kwargs={"quality": 80})
@@ -83,7 +85,7 @@ class LabFigure(Figure):
             self.savefig(buffer, format="png")
         picture = reduced(buffer.getvalue()) if self.encoding == "palette" else buffer.getvalue()
         kind = "image/jpeg" if self.encoding == "jpeg" else "image/png"
-        return {kind: base64.b64encode(picture).decode()}
+        return {kind: base64.b64encode(picture).decode()}, {kind: {"alt": " ".join(self.alt.split())}}
 
 
 def reduced(png: bytes) -> bytes:
