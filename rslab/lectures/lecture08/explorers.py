@@ -38,6 +38,14 @@ class VotesExplorer(Explorer):
     After each move: `votes` (mean, sequential), `floor`, `share`, `share_fixed` (with 100,000 votes).
     """
 
+    alt = (
+        "Sliders for a target radius and the true radius, both in σ, and for α. Left: votes until decided against "
+        "the true radius, log scale. A narrow peak stands at the target; far on either side 128 votes, the first "
+        "look, decide. The floor, drawn to the right of the target only, lies close below the curve, and further where "
+        "fewer than 128 would do; the fixed 100,000 lie above. Right: the chance that the target is certified jumps "
+        "from 0 to 1 at the target, sequential and fixed practically on one line."
+    )
+
     @styled
     def __init__(self):
         self.target = slider("target radius / σ", TARGETS, 1.0)
