@@ -21,6 +21,8 @@ def test_the_price_figure_shows_shares_bounds_and_the_best_radius():
     curve, star = map(xy, right.lines)
     assert curve[1].tolist() == [0.2, 0.3, 0.1] and (star[0].tolist(), star[1].tolist()) == ([0.2], [0.3])
     assert "σ = 0.2: R = 0.300" in [text.get_text() for text in right.texts]
+    said = figures.price_figure((0.1, 0.2, 0.4), [(1.0, 0.99, 0.2), (0.9, 0.8, 0.3), (0.3, 0.2, 0.0)]).alt
+    assert "largest at σ = 0.2" in said and "it is 0 at σ = 0.4." in said and "falls to" in said
 
 
 def test_the_map_shows_a_box_a_lecture_and_an_arrow_a_need():
@@ -115,6 +117,8 @@ def test_without_noise_nothing_is_proven_and_the_coffee_is_broken_at_once():
 
 def test_the_coffee_figure_rounds_its_certificate_down_and_the_table_lists_every_sigma():
     titles = [panel.get_title() for panel in panels(figures.coffee_figure())]
+    said = " ".join(figures.coffee_figure().alt.split())
+    assert all(title.replace("\n", " ") in said for title in titles)
     assert titles[0] == "f: espresso" and "espresso" not in titles[1] and titles[3].endswith("below 0.67")
     table = figures.study_table("coffee", "digit-2")
     assert len(table) == 2 * len(pictures.SIGMAS) and list(table.R)[:3] == ["–", "0.324", "0.675"]

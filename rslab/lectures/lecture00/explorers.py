@@ -23,6 +23,11 @@ class PromiseExplorer(Explorer):
     After each move: `radius` (0 when p_A ≤ ½: nothing is promised).
     """
 
+    alt = """Left, a handwritten digit under noise of the chosen σ. Middle, the radius R against p_A: 0 up to one half,
+        then rising, steeply near 1; thin curves show σ = 0.25, 0.5 and 1 for comparison. Right, R as a bar below three
+        distances: every pixel changed by one grey level of 16, one pixel changed from black to white, and the nearest
+        test image of another class."""
+
     @styled
     def __init__(self):
         self.sigma = slider("σ of the noise", SIGMAS, 0.25)
@@ -86,6 +91,10 @@ class SigmaEpsilonExplorer(Explorer):
     After each move: `radius` (0 where nothing is proven), `nearest` (inf where no attack was found), `verdict` at ε.
     Votes and attacks were computed once (`rslab.experiments.pictures`); here they are looked up.
     """
+
+    alt = """Above, the picture under noise, the attacked picture, the change alone, enlarged, and bars of votes per
+        class, blue for the picture and red for the attacked one. Below, a line of distances from 0 to 12: green up to
+        the certified radius, grey up to the nearest attack that was found, red beyond it; a marker stands at ε."""
 
     @styled
     def __init__(self, names: tuple[str, ...] | None = None):

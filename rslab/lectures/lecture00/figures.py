@@ -59,6 +59,11 @@ def coffee_figure() -> Figure:
     for panel, (image, title) in zip(axes, panels, strict=True):
         show_image(panel, image, title)
     figure.encoding = "jpeg"
+    said = [title.replace("\n", " ") for _, title in panels]
+    figure.alt = f"""Four pictures of the same cup of coffee on a red saucer. First the photograph ({said[0]}).
+        Second the photograph after a small change, which looks the same ({said[1]}). Third the change alone
+        ({said[2]}): fine specks on grey, strongest in the coffee and along the rim of the cup. Fourth the
+        photograph under strong coloured noise ({said[3]})."""
     return figure
 
 
@@ -114,6 +119,11 @@ def price_figure(sigmas, rows: list[tuple[float, float, float]]) -> Figure:
                    textcoords="offset points")  # fmt: skip
     right.set(xlabel="σ of the noise", ylabel="certified radius", title="so there is a best σ")
     right.set_ylim(0, 1.25 * radius.max())
+    lost = ", ".join(f"{sigma:g}" for sigma, r in zip(sigmas, radius, strict=True) if r == 0)
+    figure.alt = f"""Left, the share of right votes against σ: from {share[0]:.2f} at σ = {sigmas[0]:g} it falls to
+        {share[-1]:.2f} at σ = {sigmas[-1]:g}; a dashed line just below it is what may be claimed of p_A, a dotted one
+        marks one half. Right, the certified radius: it rises, is largest at σ = {sigmas[best]:g}, marked by a star, and
+        falls again{f"; it is 0 at σ = {lost}" if lost else ""}."""
     return figure
 
 
@@ -155,4 +165,9 @@ def map_figure() -> Figure:
         axes.annotate("", (1.5 * x1, y1), (1.5 * x0, y0), arrowprops=arrow)
     axes.set(xlim=(-0.7, 8.2), ylim=(-0.55, 2.55))
     axes.axis("off")
+    solid, dashed = (
+        ", ".join(f"{start} to {end}" for start, end, strong in NEEDS if strong == kind) for kind in (1, 0)
+    )
+    figure.alt = f"""Eight boxes, one per lecture from 01 to 08, joined by arrows. Solid, the first is needed for the
+        second: {solid}. Dashed, the first helps with the second: {dashed}."""
     return figure
