@@ -1,5 +1,7 @@
 """Notebook 07: the published tables, its figures and what its explorers compute."""
 
+import json
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,50 @@ def test_the_shipped_lines_follow_from_the_published_logs(name, published_logs):
     assert len([n for names in left_out.values() for n in names]) == {"imagenet": 10, "cifar10-best": 0}.get(name, 3)
 
 
+@pytest.mark.data
+def test_the_shipped_radii_follow_from_the_published_logs(published_logs):
+    """Of a sample: one folder of the grid, one of the best models."""
+    for name, part in (("cifar10-grid", "PGD_4steps_multiNoiseSamples"), ("cifar10-best", "ours")):
+        shipped = published.radii(name)
+        folder = published_logs / published.SETS[name]
+        checked = 0
+        for file in (folder / part).rglob("sigma_*"):
+            log = file.parent.parent.relative_to(folder).as_posix()
+            if log in shipped.index:
+                rows = pd.read_csv(file, sep="\t", dtype={"radius": str})
+                down = [int(Decimal(text) * 1000) for text in rows.radius]
+                expected = np.where(rows.correct == 1, down, -1)
+                assert shipped.columns.tolist() == rows.idx.tolist()
+                np.testing.assert_array_equal(shipped.loc[log], expected)
+                checked += 1
+        assert checked >= 10
+
+
+@pytest.mark.parametrize("name", published.PACKED)
+def test_the_shipped_radii_count_what_the_lines_count(name):
+    table, radii = published.load(name), published.radii(name)
+    table = table[table.every == 1].loc[radii.index]
+    for row, values in zip(table.itertuples(), radii.to_numpy(), strict=True):
+        counts = [np.sum(values >= 125 * step) for step in range(len(row.certified))]
+        assert tuple(counts) == row.certified and np.all(values < 125 * len(row.certified))
+        assert row.ACR - 1e-3 < np.maximum(values, 0).mean() / 1000 <= row.ACR + 1e-6  # rounded down
+    assert set(radii.columns) == set(range(0, 10_000, 20 if name == "cifar10-grid" else 1))
+
+
+def test_the_shipped_radii_are_small_and_say_where_they_come_from():
+    packed = [published.FOLDER / f"{name}-radii.npz" for name in published.PACKED]
+    assert sum(file.stat().st_size for file in packed) < 1e6
+    about = json.loads((published.FOLDER / "cifar10-radii.json").read_text(encoding="utf-8"))
+    assert "MIT License" in about["licence"] and "Salman" in about["source"] and "published" in about["command"]
+    with pytest.raises(InputError, match="cifar10-grid"):
+        published.radii("imagenet")
+
+
+def test_a_radius_is_packed_rounded_down():
+    log = pd.DataFrame({"radius": [0.2499, 0.249, 0.25, 0.9529, 0.0], "correct": [1, 1, 1, 0, 0]})
+    assert published.packed(log).tolist() == [250, 250, 251, 0, 0]
+
+
 def test_a_rebuilt_file_is_what_load_reads(tmp_path, monkeypatch):
     header = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n"
     rows = "0\t3\t3\t0.3\t1\t0:00:01\n1\t3\t2\t0.9\t0\t0:00:01\n20\t3\t3\t0.25\t1\t0:00:01\n"
@@ -55,6 +101,8 @@ def test_a_rebuilt_file_is_what_load_reads(tmp_path, monkeypatch):
     notes = published.build(tmp_path, tmp_path / "out")
     assert notes.count("empty") == 3 and "cohen-cifar10, cohen-imagenet: left as they are" in notes
     monkeypatch.setattr(published, "FOLDER", tmp_path / "out")
+    assert published.radii("cifar10-best").to_numpy().tolist() == [[300, -1, 250]]
+    assert published.radii("cifar10-grid").columns.tolist() == [0, 1, 20]
     whole, part = (published.load("cifar10-best").iloc[k] for k in (0, 1))
     assert whole.certified == (2, 2, 2) and whole.images == 3 and whole.ACR == pytest.approx(0.55 / 3, abs=1e-6)
     assert (part.every, part.images, part.epsilon, part.steps, part.sigma) == (20, 2, 127, 4, 0.25)

@@ -2,10 +2,12 @@
 
 Their logs have a row an image (150 MB in all). Here a model is one line: how it was trained, on how many
 images it was certified, its ACR, and how many images are correct and certified at 0, ⅛, ¼ … A line names
-its log. `python -m rslab.report.published LOGS` rebuilds the files from the logs, exactly; LOGS is the folder that
+its log. Beside it stand the radii of every image, packed (`radii`): 0.9 MB in place of 60.
+`python -m rslab.report.published LOGS` rebuilds the files from the logs, exactly; LOGS is the folder that
 holds the two publications, `smoothing` and `smoothing-adversarial` (or the latter, with the former beside it).
 """
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -20,6 +22,7 @@ from rslab.store import files, run_folder
 FOLDER = run_folder.RESULTS / "published"
 STEP = 0.125  # between the radii at which images are counted: the tables' radii are among them
 SETS = {"cifar10-grid": "cifar10", "cifar10-best": "best_models/cifar10", "imagenet": "imagenet"}  # folders of logs
+PACKED = ("cifar10-grid", "cifar10-best")  # of these the radii of every image are shipped, too
 COHEN = {"cohen-cifar10": "cifar10", "cohen-imagenet": "imagenet"}  # of Cohen et al.'s own logs
 GROUPS = {  # the rows of the lecture's table, and the folders of the best models
     "Cohen et al.": "cohen",
@@ -127,6 +130,12 @@ def build(logs: Path, folder: Path = FOLDER) -> str:
         if name == "cifar10-best":  # the same models on the images of the grid, too
             table = pd.concat([table, summarize(source / place, every=20)[0]])
         notes.append(_write(folder, name, table, left_out))
+    notes += [_write_radii(folder, name, source / SETS[name]) for name in PACKED]
+    about = {"what": PACKED_AS, "source": PACKED_FROM, "command": "python -m rslab.report.published LOGS"}
+    licence = publication(logs) / "LICENSE"
+    about["licence"] = licence.read_text(encoding="utf-8") if licence.is_file() else "no file LICENSE stood in LOGS"
+    text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
+    files.write_whole(folder / "cifar10-radii.json", lambda file: file.write_text(text, encoding="utf-8"))
     try:
         source = publication(logs, "smoothing") / "data" / "certify"
     except InputError as error:
@@ -143,6 +152,49 @@ def _write(folder: Path, name: str, table: pd.DataFrame, left_out: dict[str, lis
     return f"{name}: {len(table)} lines. {left_out_sentence(left_out)}"
 
 
+PACKED_AS = (
+    "cifar10-*-radii.npz: the certified radius of every image in thousandths, rounded down, plus 1; 0 where g was wrong"
+    " or abstained. `low` and `high` are the two bytes of this number, a row an image of `images`, a column a model:"
+    " the line `models` of the .tsv beside, counted from 0. Neighbouring columns are alike, which packs well."
+)
+PACKED_FROM = (
+    "The certification logs (data/certify) that H. Salman et al. published with 'Provably robust deep learning via"
+    " adversarially trained smoothed classifiers', NeurIPS 2019, in their repository smoothing-adversarial."
+)
+
+
+def packed(log: pd.DataFrame) -> np.ndarray:
+    """Radius in thousandths, rounded down, plus 1; 0 where the prediction is wrong or withheld: (images,) uint16."""
+    thousandths = np.floor(np.round(1e3 * log.radius.to_numpy(float), 6))  # 1e3 * 0.249 is 248.99999999999997
+    return np.where(log.correct == 1, thousandths + 1, 0).astype(np.uint16)
+
+
+def _write_radii(folder: Path, name: str, source: Path) -> str:
+    """The radii of the models of `name` that were certified on as many images as most, from the logs in `source`."""
+    table = pd.read_csv(folder / f"{name}.tsv", sep="\t")
+    table = table[table.every == 1]
+    kept, _ = most_images(table)
+    found = find_logs([source]).logs
+    order = kept.sort_values(["sigma", "epsilon"], kind="stable").index
+    first = found[table.log[order[0]]].idx.to_numpy()
+    columns = []
+    for log in (found[table.log[line]] for line in order):
+        if not np.array_equal(log.idx, first):
+            raise InputError(f"{source}: got logs of different images, expected the same in all that are packed.")
+        columns.append(packed(log))
+    radii = np.stack(columns, 1)
+    arrays = {"low": (radii & 255).astype(np.uint8), "high": (radii >> 8).astype(np.uint8)}
+    arrays |= {"images": first.astype(np.uint16), "models": order.to_numpy(np.uint16)}
+
+    def write(place: Path) -> None:
+        with place.open("wb") as file:  # a name would get a second ending
+            np.savez_compressed(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+
+    place = folder / f"{name}-radii.npz"
+    files.write_whole(place, write)
+    return f"{place.name}: {len(order)} models on {len(first)} images, {place.stat().st_size:,} bytes."
+
+
 # -- reading ---------------------------------------------------------------------------------
 
 
@@ -153,6 +205,21 @@ def load(name: str) -> pd.DataFrame:
     table = pd.read_csv(FOLDER / f"{name}.tsv", sep="\t", index_col="log")
     table["certified"] = [tuple(map(int, text.split())) for text in table.certified.astype(str)]
     return table
+
+
+def radii(name: str) -> pd.DataFrame:
+    """Certified radii of every image in thousandths, rounded down; −1 where g was wrong or abstained.
+
+    A row a model (of `load(name)`, those on as many images as most), a column a test image (its number): int16. A
+    radius of the tables is a multiple of 250 here, so counts of "at least r" are those of the logs.
+    """
+    if name not in PACKED:
+        raise InputError(f"name: got {name!r}, expected one of {', '.join(PACKED)}.")
+    with np.load(FOLDER / f"{name}-radii.npz", allow_pickle=False) as file:
+        values = (file["high"].astype(np.int16) << 8) + file["low"] - np.int16(1)
+        models, images = file["models"], file["images"]
+    order = np.argsort(models)
+    return pd.DataFrame(values.T[order], index=load(name).index[models[order]], columns=images.astype(int))
 
 
 def accuracies(table: pd.DataFrame, radii) -> pd.DataFrame:
