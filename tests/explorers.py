@@ -20,7 +20,8 @@ CONTROLS = ipywidgets.SelectionSlider | ipywidgets.Dropdown | RANGES
 def _of_lecture(number: str) -> dict[str, type[Explorer]]:
     module = import_module(f"rslab.lectures.lecture{number}.explorers")
     found = (value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__)
-    return {f"{number} {value.__name__}": value for value in found if isinstance(value, type)}
+    classes = (value for value in found if isinstance(value, type) and not value.__name__.startswith("_"))
+    return {f"{number} {value.__name__}": value for value in classes}
 
 
 CLASSES = {name: value for number in NUMBERS for name, value in _of_lecture(number).items()}

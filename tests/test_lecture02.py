@@ -160,8 +160,8 @@ def test_g_is_constant_in_every_certified_disc():
     decision_map = explorer("02 DecisionMapExplorer")
     certified = 0
     for sigma in explorers.SIGMAS[1::3]:
-        for pixel_1 in explorers.PLACES[::5]:
-            for pixel_2 in explorers.PLACES[::5]:
+        for pixel_1 in explorers.PLACES[::25]:
+            for pixel_2 in explorers.PLACES[::25]:
                 decision_map.move(sigma=sigma, pixel_1=pixel_1, pixel_2=pixel_2)
                 assert decision_map.disc_is_constant()
                 assert (decision_map.radius > 0) == (decision_map.lower > 0.5) == (decision_map.prediction >= 0)
@@ -170,11 +170,55 @@ def test_g_is_constant_in_every_certified_disc():
     assert certified > 50
 
 
-def test_votes_are_complete_and_drawn_once():
-    selected, counts = explorers.plane_votes()
-    assert (counts.sum(-1) == explorers.N).all()
-    assert selected.shape == counts.shape[:-1]
-    assert explorers.plane_votes()[1] is counts
+def test_votes_are_complete_and_come_from_one_noise():
+    selected, counts = explorers.votes_at(0.12, (0.42, 0.52))
+    assert counts.sum() == explorers.N and selected == counts.argmax()
+    assert explorers.votes_at(0.12, (0.42, 0.52))[1] is counts  # looked up
+    exact = figures.plane_probabilities_at((0.42, 0.52), 0.12)
+    np.testing.assert_allclose(counts / explorers.N, exact, atol=0.03)
+
+
+@pytest.mark.parametrize("name", ["02 DecisionMapExplorer", "02 InsideDiscExplorer"])
+def test_a_drag_on_either_map_moves_the_point_to_the_nearest_hundredth(name):
+    maps = explorer(name)
+    assert len(maps.image.grips) == 2
+    for axes, x, y in (("f", 0.304, 0.697), ("g", 0.996, 0.001)):
+        pictures = []
+        maps.image.observe(pictures.append, "value")
+        maps.drag(x, y, axes)
+        maps.image.unobserve_all("value")
+        assert (maps.pixel_1.value, maps.pixel_2.value) == (round(x, 2), round(y, 2)) and len(pictures) == 1
+        assert f"({maps.pixel_1.value:g}, {maps.pixel_2.value:g})" in maps.text.value
+
+
+def test_inside_the_disc_f_changes_and_g_does_not():
+    maps = explorer("02 InsideDiscExplorer")
+    assert maps.distance == 0 and maps.inside and maps.f_says == maps.g_says == 0
+    said = set()
+    for sigma in (0.08, 0.12, 0.2):
+        maps.move(sigma=sigma)
+        for pixel_1 in explorers.PLACES[27:58:3]:
+            for pixel_2 in explorers.PLACES[37:68:3]:
+                maps.move(pixel_1=pixel_1, pixel_2=pixel_2)
+                assert maps.inside == (np.hypot(pixel_1 - 0.42, pixel_2 - 0.52) < maps.radius)
+                said |= {(maps.f_says, maps.g_says)} if maps.inside else set()
+    assert said == {(0, 0), (2, 0)}
+    maps.move(sigma=0.12, pixel_1=0.46, pixel_2=0.54)
+    top = figures.plane_probabilities_at((0.42, 0.52), 0.12).max()
+    assert maps.radius == pytest.approx(0.12 * norm.ppf(top)) and maps.f_says == 2
+    shares = figures.plane_probabilities_at((0.46, 0.54), 0.12)
+    assert [bar.get_height() for bar in maps._bars] == pytest.approx(shares, abs=0.01)
+
+
+def test_every_region_is_named_by_the_digit_of_its_class():
+    axis = np.linspace(0, 1, 201)
+    classes = figures.plane_classes(axis)
+    marks = figures.region_marks(classes)
+    assert len(marks) == 7  # four regions and three pockets
+    for value, x, y, depth in marks:
+        assert classes[round(200 * y), round(200 * x)] == value and 0.01 < depth < 0.4
+    drawn = [text for axes in panels(figures.smoothing_figure((0.42, 0.52), 0.12)) for text in axes.texts]
+    assert [text.get_text() for text in drawn if text.get_text()] == [str(mark[0]) for mark in marks] + list("0123")
 
 
 def test_the_radius_grows_with_votes_and_shrinks_with_care():

@@ -4,57 +4,114 @@ from functools import cache
 
 import numpy as np
 import torch
+from matplotlib.image import AxesImage
 from matplotlib.patches import Circle
+from matplotlib.text import Text
 from scipy.stats import binom, norm
 
 from rslab.data.datasets import load_dataset
-from rslab.lectures.explorer import Explorer, slider
-from rslab.lectures.lecture02.figures import draw_regions, plane_classes, plane_probabilities, two_pixel_classifier
+from rslab.lectures.explorer import Explorer, set_nearest, slider
+from rslab.lectures.lecture02.figures import (
+    draw_regions,
+    name_regions,
+    plane_classes,
+    plane_probabilities,
+    plane_probabilities_at,
+    region_marks,
+    two_pixel_classifier,
+)
+from rslab.lectures.pictures import rounded_down
 from rslab.lectures.style import BLUE, GREEN, GREY, INK, REGION_COLORS, VERMILION, new_figure, styled
 from rslab.networks.inference import fold_batchnorm
 from rslab.smoothing import bounds
 from rslab.store.run_folder import RESULTS, load_run
 
-REGION_NAMES = ("blue", "orange", "green", "purple")
+REGION_NAMES = ("0 (blue)", "1 (orange)", "2 (green)", "3 (pink)")
 
 # -- f, the votes and g on images of two pixels --------------------------------------------
 
 SIGMAS = (0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
-PLACES = tuple(round(0.05 * k, 2) for k in range(21))
+PLACES = tuple(round(0.01 * k, 2) for k in range(101))
 N0, N, ALPHA = 100, 1000, 0.001
 
 
 @cache
-def plane_votes() -> tuple[np.ndarray, np.ndarray]:
-    """(selected, counts) for all SIGMAS × PLACES (pixel 2) × PLACES (pixel 1), with one fixed noise.
-
-    selected `(S, P, P)`: the class that N0 votes chose; counts `(S, P, P, 4)`: N fresh votes.
-    """
-    noise = torch.randn(N0 + N, 2, generator=torch.Generator().manual_seed(0))
-    grid = torch.cartesian_prod(torch.tensor(PLACES), torch.tensor(PLACES)).flip(1)  # (P·P, 2), pixel 1 fastest
-    shape = (len(SIGMAS), len(PLACES), len(PLACES))
-    selected, counts = np.zeros((*shape,), int), np.zeros((*shape, 4), int)
-    for index, sigma in enumerate(SIGMAS):
-        noisy = grid[:, None] + sigma * noise  # (P·P, N0 + N, 2)
-        votes = two_pixel_classifier(noisy.flatten(0, 1)).argmax(1).view(len(grid), -1)
-        one_hot = torch.nn.functional.one_hot(votes, 4)
-        selected[index] = one_hot[:, :N0].sum(1).argmax(1).view(shape[1:]).numpy()
-        counts[index] = one_hot[:, N0:].sum(1).view(*shape[1:], 4).numpy()
-    return selected, counts
+def _fixed_noise() -> torch.Tensor:
+    return torch.randn(N0 + N, 2, generator=torch.Generator().manual_seed(0))  # for every σ and every x the same
 
 
 @cache
-def smoothed_plane() -> np.ndarray:
-    """g on a 101 × 101 grid of the unit square, for all SIGMAS: `(S, 101, 101)`, by quadrature."""
-    axis = np.linspace(0, 1, 101)
-    return np.stack([plane_probabilities(axis, sigma).argmax(2) for sigma in SIGMAS])
+def votes_at(sigma: float, x: tuple[float, float]) -> tuple[int, np.ndarray]:
+    """(selected, counts) at x: the class that N0 votes chose, and N fresh votes `(4,)`. One fixed noise for all x."""
+    votes = two_pixel_classifier(torch.tensor(x) + sigma * _fixed_noise()).argmax(1)
+    return int(votes[:N0].bincount(minlength=4).argmax()), votes[N0:].bincount(minlength=4).numpy()
 
 
-class DecisionMapExplorer(Explorer):
+@cache
+def smoothed_plane(sigma: float) -> np.ndarray:
+    """P(f(x + δ) = c) on the grid PLACES × PLACES: `(101, 101, 4)`, row = second pixel, by quadrature."""
+    return plane_probabilities(np.array(PLACES), sigma, spacing=0.005 if sigma < 0.05 else 0.01)
+
+
+@cache
+def _f_plane() -> np.ndarray:
+    return plane_classes(np.linspace(0, 1, 201))
+
+
+@cache
+def _g_plane(sigma: float) -> tuple[np.ndarray, list]:
+    classes = smoothed_plane(sigma).argmax(2)
+    return classes, region_marks(classes)
+
+
+def _two_maps(left, right) -> tuple[AxesImage, list[Text]]:
+    """Paint f's regions (left) and g's (right), named by digits; returns what changes with σ: g's image and names."""
+    for sigma in SIGMAS:
+        _g_plane(sigma)  # now, so that no slider waits
+    draw_regions(left, _f_plane(), " ")
+    name_regions(left, region_marks(_f_plane()))
+    for axes in (left, right):
+        axes.set(xlim=(0, 1), ylim=(0, 1))
+    return draw_regions(right, _f_plane(), " "), name_regions(right, [])
+
+
+def _star(axes, marker: str = "*", size: float = 13):
+    look = dict(marker=marker, color="white", markeredgecolor=INK, markersize=size, clip_on=False, zorder=5)
+    return axes.plot([0], [0], **look)[0]
+
+
+class _MapExplorer(Explorer):
+    """Two maps of images of two pixels; a drag on either moves the point (pixel 1, pixel 2)."""
+
+    def dragged(self, x: float, y: float) -> None:
+        set_nearest(self.pixel_1, x)
+        set_nearest(self.pixel_2, y)
+
+    def _point(self) -> tuple[float, float]:
+        return self.pixel_1.value, self.pixel_2.value
+
+    def _answers(self) -> tuple[int, int]:
+        """f and g at the point."""
+        x = self._point()
+        f_says = int(two_pixel_classifier(torch.tensor([x], dtype=torch.float64)).argmax())
+        return f_says, int(_g_plane(self.sigma.value)[0][PLACES.index(x[1]), PLACES.index(x[0])])
+
+    def _show_g(self) -> None:
+        classes, marks = _g_plane(self.sigma.value)
+        self._smoothed.set_data(classes)
+        name_regions(None, marks, self._names)
+
+
+class DecisionMapExplorer(_MapExplorer):
     """σ and the image x = (pixel 1, pixel 2): f's regions, the votes, g's regions with the certified disc.
 
     After each move: `lower` (p̲_A), `radius` (0 when abstaining), `prediction` (−1 when abstaining).
     """
+
+    alt = """Two maps of the unit square with a bar chart between them; digits 0 to 3 name the classes. Left, f's
+        regions with dotted circles at σ, 2σ and 3σ around x and the certified disc. Middle, the share of 1,000
+        votes for each class, a mark at the lower bound on the winner and a dashed line at one half. Right, g's
+        regions with the certified disc, which crosses no border."""
 
     @styled
     def __init__(self):
@@ -62,53 +119,123 @@ class DecisionMapExplorer(Explorer):
         self.pixel_1 = slider("x: pixel 1", PLACES, 0.4)
         self.pixel_2 = slider("x: pixel 2", PLACES, 0.5)
         figure, (left, middle, right) = new_figure(1, 3, width=9.8, height=3.5, width_ratios=(1, 0.8, 1))
-        self._classes = plane_classes(np.linspace(0, 1, 201))
-        draw_regions(left, self._classes, "f, level curves of the noise")
-        self._smoothed = draw_regions(right, smoothed_plane()[0], "g, certified disc")
+        self._smoothed, self._names = _two_maps(left, right)
+        left.set_title("f, level curves of the noise")
+        right.set_title("g, certified disc")
         self._rings = [left.add_patch(Circle((0, 0), 1, fill=False, color=INK, linestyle=":")) for _ in range(3)]
         self._discs = [a.add_patch(Circle((0, 0), 1, fill=False, color=INK, linewidth=2)) for a in (left, right)]
-        star = dict(marker="*", color="white", markeredgecolor=INK, markersize=13)
-        self._stars = [a.plot([0], [0], **star)[0] for a in (left, right)]
+        self._stars = [_star(axes) for axes in (left, right)]
         self._bars = middle.bar(range(4), [0] * 4, color=REGION_COLORS)
         self._bound = middle.plot([0, 0], [0, 0], color=INK, linewidth=2)[0]
         half = middle.axhline(0.5, color=INK, linestyle="--", linewidth=1)
         middle.set(ylim=(0, 1.02), xlim=(-0.6, 3.6), ylabel="share of votes", title=f"{N:,} votes, lower bound")
-        middle.set_xticks(range(4), REGION_NAMES, fontsize=9)
-        for axes in (left, right):
-            axes.set(xlim=(0, 1), ylim=(0, 1))
-        moving = [self._smoothed, *self._rings, *self._discs, *self._stars, *self._bars, half, self._bound]
-        super().__init__(figure, [self.sigma, self.pixel_1, self.pixel_2], moving)
+        middle.set_xticks(range(4), [name.replace(" (", "\n").rstrip(")") for name in REGION_NAMES], fontsize=9)
+        moving = [
+            self._smoothed,
+            *self._names,
+            *self._rings,
+            *self._discs,
+            *self._stars,
+            *self._bars,
+            half,
+            self._bound,
+        ]
+        controls = [self.sigma, self.pixel_1, self.pixel_2]
+        super().__init__(figure, controls, moving, drag={"f": left, "g": right})
 
     def update(self) -> str:
-        sigma, x = self.sigma.value, (self.pixel_1.value, self.pixel_2.value)
-        place = (SIGMAS.index(sigma), PLACES.index(x[1]), PLACES.index(x[0]))
-        selected, counts = (votes[place] for votes in plane_votes())
+        sigma, x = self.sigma.value, self._point()
+        selected, counts = votes_at(sigma, x)
         self.count = int(counts[selected])
         self.lower = bounds.lower_confidence_bound(self.count, N, ALPHA)
         self.radius = bounds.certified_radius(self.lower, sigma)
-        self.prediction = int(selected) if self.radius > 0 else -1
+        self.prediction = selected if self.radius > 0 else -1
         for bar, count in zip(self._bars, counts, strict=True):
             bar.set_height(count / N)
         self._bound.set_data([selected - 0.45, selected + 0.45], [self.lower] * 2)
-        self._smoothed.set_data(smoothed_plane()[place[0]])
+        self._show_g()
         for multiple, ring in enumerate(self._rings, start=1):
             ring.set(center=x, radius=multiple * sigma)
         for disc in self._discs:
             disc.set(center=x, radius=self.radius)
         for star in self._stars:
             star.set_data([x[0]], [x[1]])
-        row, column = (round(200 * coordinate) for coordinate in (x[1], x[0]))
-        answer = f"R = {self.radius:.4f}" if self.radius > 0 else "p̲_A ≤ ½: ABSTAIN"
+        answer = f"R = {rounded_down(self.radius, 4)}" if self.radius > 0 else "p̲_A ≤ ½: ABSTAIN"
         return (
-            f"σ = {sigma:g}, x = ({x[0]:g}, {x[1]:g}): f(x) is {REGION_NAMES[self._classes[row, column]]}; "
-            f"{self.count} of {N} votes for {REGION_NAMES[selected]}, p̲_A = {self.lower:.4f} (α = {ALPHA:g}); {answer}"
+            f"σ = {sigma:g}, x = ({x[0]:g}, {x[1]:g}): f(x) is {REGION_NAMES[self._answers()[0]]}; "
+            f"{self.count} of {N:,} votes for {REGION_NAMES[selected]}, p̲_A = {rounded_down(self.lower, 4)} "
+            f"(α = {ALPHA:g}); {answer}"
         )
 
     def disc_is_constant(self) -> bool:
         """Whether g's map has a single class inside the certified disc, as the theorem says."""
-        axis = np.linspace(0, 1, 101)
+        axis = np.array(PLACES)
         inside = np.hypot(axis[None] - self.pixel_1.value, axis[:, None] - self.pixel_2.value) < self.radius
-        return bool(np.all(smoothed_plane()[SIGMAS.index(self.sigma.value)][inside] == self.prediction))
+        return bool(np.all(_g_plane(self.sigma.value)[0][inside] == self.prediction))
+
+
+class InsideDiscExplorer(_MapExplorer):
+    """σ and an attacked image x′ near x = (0.42, 0.52): f(x′), g(x′) and the votes that g counts at x and at x′.
+
+    The votes are probabilities, found by summing: as if n were infinite. After each move: `radius` (of x, exact),
+    `distance` of x′ from x, `inside` (whether it is below the radius), `f_says` and `g_says` at x′.
+    """
+
+    alt = """Two maps of the unit square with a bar chart between them; digits 0 to 3 name the classes. A star marks
+        x, a diamond the attacked image x′, and a circle the certified disc around x; left on f's regions, right on
+        g's. Middle, for each class its share of the votes at x (outlined bars) and at x′ (filled bars)."""
+    X = (0.42, 0.52)
+
+    @styled
+    def __init__(self):
+        self.sigma = slider("σ of the noise", SIGMAS, 0.12)
+        self.pixel_1 = slider("x′: pixel 1", PLACES, self.X[0])
+        self.pixel_2 = slider("x′: pixel 2", PLACES, self.X[1])
+        figure, (left, middle, right) = new_figure(1, 3, width=9.8, height=3.5, width_ratios=(1, 0.8, 1))
+        self._smoothed, self._names = _two_maps(left, right)
+        left.set_title("f: certified disc of x, and x′")
+        right.set_title("g: certified disc of x, and x′")
+        self._discs = [a.add_patch(Circle(self.X, 1, fill=False, color=INK, linewidth=2)) for a in (left, right)]
+        stars = [_star(axes) for axes in (left, right)]
+        for star in stars:
+            star.set_data([self.X[0]], [self.X[1]])
+        self._diamonds = [_star(axes, "D", 7) for axes in (left, right)]
+        self._bars = middle.bar(range(4), [0] * 4, color=REGION_COLORS)
+        self._before = middle.bar(range(4), [0] * 4, fill=False, edgecolor=INK, linewidth=1.3)
+        middle.set(ylim=(0, 1.02), xlim=(-0.6, 3.6), ylabel="share of votes", title="votes at x′ (outline: at x)")
+        middle.set_xticks(range(4), [name.replace(" (", "\n").rstrip(")") for name in REGION_NAMES], fontsize=9)
+        moving = [self._smoothed, *self._names, *self._discs, *stars, *self._diamonds, *self._bars, *self._before]
+        controls = [self.sigma, self.pixel_1, self.pixel_2]
+        super().__init__(figure, controls, moving, drag={"f": left, "g": right})
+
+    def update(self) -> str:
+        sigma, moved = self.sigma.value, self._point()
+        at_x, at_moved = (smoothed_plane(sigma)[PLACES.index(y), PLACES.index(x)] for x, y in (self.X, moved))
+        self.radius = _exact_radius(sigma)
+        self.distance = float(np.hypot(moved[0] - self.X[0], moved[1] - self.X[1]))
+        self.inside = self.distance < self.radius
+        self.f_says, self.g_says = self._answers()
+        self._show_g()
+        for bars, shares in ((self._before, at_x), (self._bars, at_moved)):
+            for bar, share in zip(bars, shares, strict=True):
+                bar.set_height(share)
+        for disc in self._discs:
+            disc.set_radius(self.radius)
+        for diamond in self._diamonds:
+            diamond.set_data([moved[0]], [moved[1]])
+        where = "below" if self.inside else "not below"
+        return (
+            f"σ = {sigma:g}, R = {rounded_down(self.radius, 4)}. x′ = ({moved[0]:g}, {moved[1]:g}) lies at distance "
+            f"{self.distance:.4f}, {where} R: f(x′) is {REGION_NAMES[self.f_says]}, g(x′) is "
+            f"{REGION_NAMES[self.g_says]} with {at_moved[self.g_says]:.3f} of the votes"
+        )
+
+
+@cache
+def _exact_radius(sigma: float) -> float:
+    shares = plane_probabilities_at(InsideDiscExplorer.X, sigma)
+    # At small σ the share is 1 up to rounding; beyond 1 − 1e-9 the sum says nothing.
+    return bounds.certified_radius(min(float(shares.max()), 1 - 1e-9), sigma)
 
 
 # -- the votes fall, one by one ----------------------------------------------------------------
@@ -155,6 +282,11 @@ class FallingVotesExplorer(Explorer):
     `count`, `lower` (p̲_A, 0 without votes), `radius` (0 when abstaining), `prediction` (−1 when abstaining).
     """
 
+    alt = """From left to right: the newest noisy copy of a digit with the class that the network names; the share
+        of votes for each of the ten classes, class A in blue with a black mark at its lower bound and a dashed line
+        at one half; the share of votes for A (dotted) and the lower bound (solid) against n on a logarithmic axis,
+        drawn up to the present n; the certified disc around x, and below it its radius, or ABSTAIN."""
+
     @styled
     def __init__(self):
         self.n = slider("votes n", [(f"{step:,}", step) for step in STEPS], 0)
@@ -194,8 +326,8 @@ class FallingVotesExplorer(Explorer):
         self.selected, counts, copies, votes = falling_votes()[self.picture.value, sigma]
         seen = np.array(STEPS[1 : step + 1])
         of_a = counts[1 : step + 1, self.selected]
-        lower = _lower_bounds(self.picture.value, sigma)[:step]
-        self.count, self.lower = int(counts[step, self.selected]), float(lower[-1]) if n else 0.0
+        lowers = _lower_bounds(self.picture.value, sigma)[:step]
+        self.count, self.lower = int(counts[step, self.selected]), float(lowers[-1]) if n else 0.0
         self.radius = bounds.certified_radius(self.lower, sigma)
         self.prediction = self.selected if self.radius > 0 else -1
         self._copy.set_data(copies[step])
@@ -205,17 +337,17 @@ class FallingVotesExplorer(Explorer):
             bar.set_color(BLUE if label == self.selected else GREY)
         self._bound.set_data([self.selected - 0.5, self.selected + 0.5], [self.lower] * 2)
         self._share.set_data(seen, of_a / np.maximum(seen, 1))
-        self._lower.set_data(seen, lower)
-        self._dot.set_data(seen[-1:], lower[-1:])
+        self._lower.set_data(seen, lowers)
+        self._dot.set_data(seen[-1:], lowers[-1:])
         self._disc.set_radius(self.radius)
         self._ring.set_radius(sigma)
-        answer = f"R = {self.radius:.4f}" if self.radius > 0 else "ABSTAIN"
+        answer = f"R = {rounded_down(self.radius, 4)}" if self.radius > 0 else "ABSTAIN"
         self._said.set(text=answer, color=INK if self.radius > 0 else VERMILION)
         name = f"σ = {sigma:g}: {N0} earlier votes chose class A = {self.selected}. "
         if not n:
             return f"{name}No vote has fallen yet, and nothing is known of p_A: ABSTAIN"
-        reason = "" if self.radius > 0 else ", which is not above ½"
-        return f"{name}{self.count:,} of {n:,} votes for A: p̲_A = {self.lower:.4f} (α = {ALPHA:g}){reason}: {answer}"
+        reason, lower = "" if self.radius > 0 else ", which is not above ½", rounded_down(self.lower, 4)
+        return f"{name}{self.count:,} of {n:,} votes for A: p̲_A = {lower} (α = {ALPHA:g}){reason}: {answer}"
 
 
 @cache
@@ -248,6 +380,11 @@ class BoundExplorer(Explorer):
 
     After each move: `count`, `lower` (p̲_A), `radius` (R/σ), `cap` (R/σ if all n votes agreed).
     """
+
+    alt = """Left, the probability of so many votes or more as a function of p, on a logarithmic scale: a curve that
+        rises to 1 near the share of votes; where it crosses the dashed line at α stands the lower bound. Right, the
+        radius in units of σ against n for the chosen share: it climbs towards the dotted line of the plug-in and
+        never reaches it; the dashed line above is the cap for unanimous votes."""
 
     @styled
     def __init__(self):
@@ -294,8 +431,9 @@ class BoundExplorer(Explorer):
         plug_in = float(norm.ppf(self.count / n))
         self._plug_radius.set_ydata([min(plug_in, 99.0)] * 2)
         self._dot.set_data([n], [self.radius])
-        answer = f"R = {self.radius:.4f} σ" if self.radius > 0 else "p̲_A ≤ ½: ABSTAIN"
+        answer = f"R = {rounded_down(self.radius, 4)} σ" if self.radius > 0 else "p̲_A ≤ ½: ABSTAIN"
         return (
-            f"{self.count:,} of {n:,} votes, α = {alpha:g}: p̂ = {self.count / n:.6g}, p̲_A = {self.lower:.6f}; {answer} "
-            f"(plug-in {plug_in:.4f} σ, cap {self.cap:.4f} σ)"
+            f"{self.count:,} of {n:,} votes, α = {alpha:g}: p̂ = {self.count / n:.6g}, "
+            f"p̲_A = {rounded_down(self.lower, 6)}; {answer} "
+            f"(plug-in {plug_in:.4f} σ, cap {rounded_down(self.cap, 4)} σ)"
         )

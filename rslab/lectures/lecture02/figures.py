@@ -1,13 +1,18 @@
 """Figures of notebook 02, randomized smoothing."""
 
+from functools import cache
+
 import numpy as np
 import torch
 from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
+from matplotlib.text import Text
+from scipy import ndimage
 from scipy.stats import binom, norm
 from torch import Tensor
 
+from rslab.lectures.pictures import rounded_down
 from rslab.lectures.style import (
     BLUE,
     GREEN,
@@ -56,11 +61,18 @@ def plane_probabilities(axis: np.ndarray, sigma: float, spacing: float = 0.01) -
     A Gaussian is a product over the pixels, so the integral is two products of
     matrices. The error is that of a grid with this spacing (below 0.01).
     """
-    wide = np.arange(-1.5, 2.5, spacing)
+    wide, classes = _wide_plane(spacing)
     weights = np.exp(-0.5 * ((axis[:, None] - wide) / sigma) ** 2)
     weights /= weights.sum(1, keepdims=True)
-    one_hot = np.eye(4)[plane_classes(wide)]  # (M, M, 4)
+    one_hot = np.eye(4)[classes]  # (M, M, 4)
     return np.einsum("im,mnc,jn->ijc", weights, one_hot, weights, optimize=True)
+
+
+@cache
+def _wide_plane(spacing: float) -> tuple[np.ndarray, np.ndarray]:
+    """An axis `(M,)` so long that no noise leaves it, and f on its grid `(M, M)`."""
+    wide = np.arange(-1.5, 2.5, spacing)
+    return wide, plane_classes(wide)
 
 
 def draw_regions(axes, classes: np.ndarray, title: str):
@@ -70,6 +82,38 @@ def draw_regions(axes, classes: np.ndarray, title: str):
     axes.set(xlabel="pixel 1", ylabel="pixel 2", title=title, xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
     axes.grid(False)
     return image
+
+
+def region_marks(classes: np.ndarray) -> list[tuple[int, float, float, float]]:
+    """(class, first pixel, second pixel, depth) of each region of a map `(N, N)` over the unit square, for its name.
+
+    `depth` is the largest distance of a point from the region's edge and the map's. The name stands almost so deep,
+    and as far from the middle of the map as that allows: there the lectures put x.
+    """
+    step, found = 1 / (len(classes) - 1), []
+    across = np.linspace(-0.5, 0.5, len(classes))
+    outward = np.pad(np.hypot(across[None], across[:, None]), 1)
+    for value in np.unique(classes):
+        regions, count = ndimage.label(np.pad(classes == value, 1))
+        for number in range(1, count + 1):
+            depth = ndimage.distance_transform_edt(regions == number)
+            place = np.where(depth >= 0.7 * depth.max(), outward, -1) if depth.max() * step > 0.05 else depth
+            row, column = np.unravel_index(place.argmax(), depth.shape)
+            found.append((int(value), (column - 1) * step, (row - 1) * step, float(depth.max()) * step))
+    return found
+
+
+def name_regions(axes, marks: list[tuple[int, float, float, float]], texts: list[Text] | None = None) -> list[Text]:
+    """Write its class 0 … 3 at each of the `region_marks`, so that no one needs the colours; old `texts` are moved."""
+    if texts is None:
+        look = dict(color=INK, ha="center", va="center_baseline", zorder=1.5, weight="bold", clip_on=True)
+        texts = [axes.text(0, 0, "", **look) for _ in range(12)]
+    named = [mark for mark in marks if mark[3] > 0.012]  # smaller regions hold no digit
+    for text, mark in zip(texts, named, strict=False):
+        text.set(text=str(mark[0]), position=mark[1:3], fontsize=13 if mark[3] > 0.05 else 7)
+    for text in texts[len(named) :]:
+        text.set_text("")
+    return texts
 
 
 @styled
@@ -82,9 +126,14 @@ def smoothing_figure(x: tuple[float, float], sigma: float, votes: int = 300, see
     probabilities = plane_probabilities(axis, sigma)
     top = plane_probabilities_at(x, sigma)
     radius = bounds.certified_radius(min(float(top.max()), 1 - 1e-9), sigma)
+    shown = rounded_down(radius, 3)
     figure, (left, right) = new_figure(1, 2, width=9.0, height=4.3)
-    draw_regions(left, plane_classes(axis), "base classifier f, and noisy copies of x")
-    draw_regions(right, probabilities.argmax(2), f"smoothed classifier g, σ = {sigma:g}")
+    sides = (left, plane_classes(axis)), (right, probabilities.argmax(2))
+    heard = "base classifier f, and noisy copies of x", f"smoothed classifier g, σ = {sigma:g}"
+    held = "the circle holds points that f calls otherwise", f"in the circle g never changes: R = {shown}"
+    for (axes, classes), first, second in zip(sides, heard, held, strict=True):
+        draw_regions(axes, classes, f"{first}\n{second}")
+        name_regions(axes, region_marks(classes))
     noise = torch.randn(votes, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     noisy = torch.tensor(x, dtype=torch.float64) + sigma * noise
     labels = two_pixel_classifier(noisy).argmax(1).numpy()
@@ -93,18 +142,21 @@ def smoothing_figure(x: tuple[float, float], sigma: float, votes: int = 300, see
         axes.add_patch(Circle(x, radius, fill=False, color=INK, linewidth=1.8))
         axes.plot(*x, marker="*", color="white", markeredgecolor=INK, markersize=14)
         axes.set(xlim=(0, 1), ylim=(0, 1))
-    note = dict(xy=(0.02, 0.02), xycoords="axes fraction", backgroundcolor="white", fontsize=9)
-    left.annotate("the circle holds points that f calls otherwise", **note)
-    right.annotate(f"everywhere in the circle g is the same: R = {radius:.3f}", **note)
+    figure.alt = f"""Two maps of the unit square, whose points are images of two pixels; digits 0 to 3 name the
+        classes of the regions. Left, the base classifier's four wavy regions with three small pockets of other
+        classes inside; {votes} noisy copies of one image x lie around it, nearly all in the region of class
+        {int(top.argmax())}. Right, the smoothed classifier's regions at σ = {sigma:g}, smoother and without the
+        pockets. A circle of radius {shown} around x holds a pocket of class 2 on the left and nothing but class
+        {int(top.argmax())} on the right."""
     return figure
 
 
 def plane_probabilities_at(x: tuple[float, float], sigma: float) -> np.ndarray:
     """P(f(x + δ) = c) at one point: `(4,)`, by the same sums as `plane_probabilities`."""
-    wide = np.arange(-1.5, 2.5, 0.005)
+    wide, classes = _wide_plane(0.005)
     weights = [np.exp(-0.5 * ((wide - coordinate) / sigma) ** 2) for coordinate in x]
     mass = np.outer(weights[1], weights[0])  # rows are the second pixel
-    return np.bincount(plane_classes(wide).ravel(), mass.ravel(), minlength=4) / mass.sum()
+    return np.bincount(classes.ravel(), mass.ravel(), minlength=4) / mass.sum()
 
 
 # -- noise -------------------------------------------------------------------------------
@@ -130,6 +182,12 @@ def noise_strip_figure(images: list[Tensor], sigmas: tuple[float, ...], seed: in
         for cell, sigma in zip(axes[row], sigmas, strict=True):
             show_image(cell, image + sigma * noise, f"σ = {sigma:g}" if row == 0 else "")
     figure.encoding = "png"
+    rows = "one image" if len(images) == 1 else f"{len(images)} images, one per row,"
+    levels = ", ".join(f"{sigma:g}" for sigma in sigmas)
+    figure.alt = f"""From left to right, {rows} with Gaussian noise of σ = {levels}. The first is a handwritten
+        digit of 8 × 8 pixels, a second one, where it is at hand, a small photograph of a cat. Mild noise leaves
+        both plain; at σ = 0.5 they can hardly be made out, at 1 almost nothing is left. For the eye, values outside
+        [0, 1] are drawn as black or white."""
     return figure
 
 
@@ -154,6 +212,9 @@ def noise_resolution_figure(photo: Tensor, sigma: float = 0.5, seed: int = 0) ->
     axes[0, 2].axis("off")
     axes[0, 2].text(0.5, 0.5, "averaging 16 pixels\ndivides σ by √16 = 4", ha="center", va="center", fontsize=11)
     figure.encoding = "jpeg"
+    figure.alt = f"""A temple at 56 × 56 and at 224 × 224 pixels, clean above and with noise of σ = {sigma:g} below.
+        The small noisy image is unreadable, the large one is clear. To the right of it, the large noisy image
+        averaged over blocks of 4 × 4 pixels: a 56 × 56 image with mild noise of σ = {measured:.3f}."""
     return figure, measured
 
 
@@ -174,31 +235,43 @@ def plug_in_figure(n: int = 10_000, alpha: float = 0.001, p: float = 0.9, runs: 
     bins = dict(bins=60, histtype="stepfilled", alpha=0.75)
     left.hist(norm.ppf(counts / n), color=VERMILION, label="plug-in p̂", **bins)
     left.hist(honest, color=GREEN, label="Clopper–Pearson", **bins)
-    left.axvline(norm.ppf(p), color=INK, linestyle="--", label="the true radius")
+    left.axvline(norm.ppf(p), ymax=0.69, color=INK, linestyle="--", label="the true radius")  # below the legend
     left.set(xlabel="claimed radius (in σ)", ylabel=f"of {runs} simulated runs", title=f"p = {p:g}, n = {n:,} votes")
     left.set_ylim(0, left.get_ylim()[1] * 1.45)
     left.legend(loc="upper left", fontsize=8.5)
 
     failure = np.logspace(np.log10(0.4), -6, 500)  # 1 − p
-    middle.plot(failure, binom.sf(np.floor(n * (1 - failure) + 1e-9), n, 1 - failure), color=VERMILION, linewidth=1)
+    plug_in = binom.sf(np.floor(n * (1 - failure) + 1e-9), n, 1 - failure)
+    middle.plot(failure, plug_in, color=VERMILION, linewidth=1, label="plug-in")
     middle.plot(failure, np.exp(n * np.log1p(-failure)), color=INK, linestyle=":", label="plug-in claims ∞")
     sound = too_large_probability(1 - failure, n, alpha)  # 0 beyond the cap: no curve there on a log axis
-    middle.plot(failure, np.where(sound > 0, sound, np.nan), color=GREEN, linewidth=1)
+    sound = np.where(sound > 0, sound, np.nan)
+    middle.plot(failure, sound, color=GREEN, linewidth=1, label="Clopper–Pearson")
     middle.axhline(alpha, color=INK, linestyle="--", linewidth=1, label=f"α = {alpha:g}")
-    middle.set(xscale="log", yscale="log", ylim=(1e-5, 3), xlabel="1 − p, the chance of another class")
+    middle.set(xscale="log", yscale="log", ylim=(1e-5, 5), xlabel="1 − p, the chance of another class")
     middle.set(title="P(claim > truth), exact")
     middle.invert_xaxis()
-    middle.legend(loc="center left", fontsize=8.5)
+    words = dict(fontsize=9, va="center")
+    middle.text(0.4, 1.6, "plug-in p̂", color=VERMILION, **words)
+    middle.text(2.5e-4, 0.02, "plug-in\nclaims ∞", color=INK, **words)
+    middle.text(0.4, 2e-4, "Clopper–\nPearson", color=GREEN, **words)
+    middle.text(1e-6, 1.4 * alpha, f"α = {alpha:g}", color=INK, ha="right", **words)
 
     sizes = (100, 1000, 10_000, 100_000)
     fresh = np.array([too_large_probability(0.5, size, alpha) for size in sizes])
     place = np.arange(len(sizes))
     right.bar(place - 0.2, fresh, 0.4, color=GREEN, label="fresh votes")
     right.bar(place + 0.2, 2 * fresh, 0.4, color=VERMILION, hatch="//", label="the same votes twice")
-    right.axhline(alpha, color=INK, linestyle="--", linewidth=1)
+    right.axhline(alpha, color=INK, linestyle="--", linewidth=1, label=f"α = {alpha:g}")
     right.set_xticks(place, [f"{size:,}" for size in sizes], fontsize=8.5)
-    right.set(xlabel="votes n", title="P(false certificate), p = ½", ylim=(0, 3.2 * alpha))
+    right.set(xlabel="votes n", title="P(false certificate), p = ½", ylim=(0, 3.4 * alpha))
     right.legend(loc="upper left", fontsize=8.5)
+    figure.alt = f"""Three plots of failure. Left, radii claimed in {runs:,} simulated runs at p = {p:g}: the
+        plug-in's histogram straddles the true radius, Clopper–Pearson's lies below it. Middle, the exact
+        probability of claiming too much, for every p: about one half for the plug-in, rising to one where p is so
+        near 1 that all votes agree and the claim is infinite; never above α = {alpha:g} for Clopper–Pearson. Right,
+        two equally likely classes: choosing and bounding on the same votes (hatched) fails nearly twice as often as
+        α allows, fresh votes less often than α."""
     return figure
 
 
@@ -224,11 +297,15 @@ def abstention_figure(p_a: float = 0.52, alpha: float = 0.001) -> Figure:
     left.axhline(alpha, color=INK, linestyle=":", label=f"α = {alpha:g}")
     left.set(xscale="log", yscale="log", ylim=(1e-8, 2), xlabel="votes n", ylabel="P(wrong answer)")
     left.set_title(f"two classes, p_A = {p_a:g}")
-    left.legend(loc="lower left")
     ties = np.where(sizes % 2 == 0, binom.pmf(half, sizes, p_a), 0.0)
     right.plot(sizes, 1 - ties, color=VERMILION, linestyle="--")
     right.plot(sizes, wrong_test + binom.sf(need - 1, sizes, p_a), color=GREEN)
     right.set(xscale="log", ylim=(0, 1.05), xlabel="votes n", ylabel="P(any answer)", title="the price: abstentions")
+    right.legend(handles=left.get_lines(), loc="center left", bbox_to_anchor=(0, 0.35))  # on the left it hid a curve
+    figure.alt = f"""Left, the probability of a wrong answer against the votes n, for two classes with p_A =
+        {p_a:g}. The printed rule starts near one half and is below α = {alpha:g} only after several thousand votes;
+        the binomial test is below α at every n. Right, the price: the test hardly ever answers below a thousand
+        votes and almost always above twenty thousand, while the printed rule always answers except at ties."""
     return figure
 
 
@@ -262,6 +339,11 @@ def radius_limit_figure(alphas: tuple[float, ...] = (0.05, 0.001, 1e-6)) -> Figu
     right.set(
         xscale="log", xlabel="votes n, a share p for the class", title="R (solid) climbs to the true radius (dotted)"
     )
+    levels = ", ".join(f"{alpha:g}" for alpha in alphas)
+    figure.alt = f"""Left, the cap in units of σ against n for α = {levels}: three curves close together, which rise
+        ever more slowly on the logarithmic axis of n. Right, the certified radius against n for p = 0.6, 0.9, 0.99
+        and 0.999, each climbing to its true radius, a dotted line: p = 0.6 has no radius below a few hundred votes,
+        p = 0.9 is nearly there at ten thousand, p = 0.999 only at a million."""
     return figure
 
 
@@ -274,6 +356,9 @@ def halfspace_figure(sizes, radii: dict[float, list[float]], distance: float) ->
     axes.axhline(distance, color=INK, linestyle="--", label=f"true distance {distance:g}")
     axes.set(xscale="log", xlabel="votes n", ylabel="ℓ2 radius (pixels in [0, 1])", ylim=(0, 1.12 * distance))
     axes.legend(loc="lower right")
+    ends = ", ".join(f"{rounded_down(values[-1], 2)} with σ = {sigma:g}" for sigma, values in sorted(radii.items()))
+    figure.alt = f"""The certified radius of a point at distance {distance:g} from a half-space against n, one curve
+        per σ, below a dashed line at the true distance. At the largest n they reach {ends}."""
     return figure
 
 
@@ -281,9 +366,12 @@ def halfspace_figure(sizes, radii: dict[float, list[float]], distance: float) ->
 def certificates_figure(images: Tensor, labels: list[int], certificates: list[Certificate]) -> Figure:
     """Images `(B, C, H, W)` above their votes (bars, share of n), with the class and radius that CERTIFY gave."""
     figure, axes = new_figure(2, len(images), width=1.12 * len(images), height=2.9, height_ratios=(1.5, 1))
+    said = []
     for column, (image, label, certificate) in enumerate(zip(images, labels, certificates, strict=True)):
+        radius = f"R = {rounded_down(certificate.radius, 3)}"
         abstains = certificate.prediction == ABSTAIN
-        verdict = "abstains" if abstains else f"says {certificate.prediction}\nR = {certificate.radius:.3f}"
+        verdict = "abstains" if abstains else f"says {certificate.prediction}\n{radius}"
+        said.append(f"a {label} " + ("abstains" if abstains else f"says {certificate.prediction}, {radius}"))
         show_image(axes[0, column], image, f"a {label}\n{verdict}")
         shares = np.array(certificate.counts) / certificate.n
         colors = [GREEN if k == label else VERMILION for k in range(len(shares))]
@@ -293,4 +381,7 @@ def certificates_figure(images: Tensor, labels: list[int], certificates: list[Ce
     axes[1, 0].set_ylabel("share of votes")
     figure.encoding = "png"
     figure.supxlabel("class (green: the label)", fontsize=9.5)
+    figure.alt = f"""Handwritten digits, each with the class and the radius that CERTIFY returned, or that it
+        abstains, above a bar chart of its votes with a dashed line at one half; the bar of the label is green.
+        {"; ".join(said)}."""
     return figure
