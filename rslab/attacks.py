@@ -32,11 +32,12 @@ from rslab.errors import (
     check_at_least,
     check_choice,
     check_count,
+    check_kind,
     check_open_unit,
     check_positive,
 )
 from rslab.smoothing.function import check_logits, evaluating, failure
-from rslab.smoothing.images import check_labels, check_pixels
+from rslab.smoothing.images import check_labels, check_noise, check_pixels
 
 NORMS = ("l2", "linf")
 Objective = Callable[[Tensor, Tensor], Tensor]  # scores (B, K), labels (B,) → loss (B,)
@@ -356,6 +357,10 @@ def pgd(
         raise InputError(f"keep: got 'last' with {restarts} restarts, expected 'best' to choose among them.")
     if start is not None and random_start:
         raise InputError("random_start: got True with a start, expected one of the two.")
+    for own in generator if isinstance(generator, list) else (generator,):
+        check_kind(
+            "generator", own, (torch.Generator, type(None)), "a torch.Generator or a list of them, one per image"
+        )
     given = torch.zeros_like(x) if start is None else _perturbation(start, x)
     step = 2.5 * _each(epsilon, x) / steps if step_size is None else step_size
     value, value_and_gradient = _to_climb(log_probs, objective, targeted, gradient)
@@ -473,9 +478,13 @@ def stein_gradients(
     Source: lecture 14, Lemma 2.3, Stein after (10).
     """
     check_positive("sigma", sigma)
+    if not callable(f):
+        raise InputError(f"f: got {type(f).__name__}, expected a function of images (B, C, H, W).")
 
     @torch.no_grad()
     def gradient(x: Tensor, y: Tensor) -> Tensor:
+        check_noise(noise, x)
+
         def label_probability(delta: Tensor) -> Tensor:  # (m, B, C, H, W) → (m, B)
             probs = f((x + delta).flatten(0, 1)).softmax(1).unflatten(0, delta.shape[:2])
             return probs.gather(2, y.expand(len(delta), -1)[..., None])[..., 0]

@@ -82,6 +82,13 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> str:
     return value
 
 
+def check_kind(name: str, value, kind: type | tuple[type, ...], expected: str):
+    """Return `value` if it is of this type, else raise `InputError`; `expected` says it in words."""
+    if not isinstance(value, kind):
+        raise InputError(f"{name}: got {type(value).__name__}, expected {expected}.")
+    return value
+
+
 def check_seed(value: int) -> int:
     """Return `value` if it is in the range that `randomness.generator_for` keeps distinct."""
     if not (_finite(value) and 0 <= value <= 1000):
@@ -90,6 +97,14 @@ def check_seed(value: int) -> int:
 
 
 # -- files and places ------------------------------------------------------------------------
+
+
+def check_path(name: str, value: str | os.PathLike, expected: str) -> Path:
+    """`value` as a `Path`, if it is text or a path, else raise `InputError`."""
+    check_kind(name, value, (str, os.PathLike), expected)
+    if not isinstance(os.fspath(value), str):
+        raise InputError(f"{name}: got bytes, expected {expected}.")
+    return Path(value)
 
 
 def check_file(path: Path, expected: str = "a file", *, most: int | None = None) -> Path:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from rslab.data.imagenet import FolderImages, read_folder
-from rslab.errors import InputError, WorkError, check_choice
+from rslab.errors import InputError, WorkError, check_choice, check_kind
 from rslab.smoothing.images import check_images, check_labels
 
 SPLITS = ("train", "test")
@@ -245,6 +245,7 @@ def check_data(data: LabeledImages) -> LabeledImages:
 
     Arrays and float64 are taken. Images of a folder are checked as they are read.
     """
+    check_kind("data", data, LabeledImages, "LabeledImages, as load_dataset gives them")
     images = data.images
     if not len(images):
         raise InputError("data: got no image, expected 1 or more.")

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from rslab import attacks
 from rslab.data.datasets import LabeledImages, check_data
-from rslab.errors import WorkError
+from rslab.errors import WorkError, check_kind, check_path
 from rslab.evaluate.preparation import check_classes, fast_copy, note_softmax, note_units, provenance_of, settled
 from rslab.evaluate.settings import AttackSettings, check_counts, chosen_indices
+from rslab.machine.devices import check_device
 from rslab.machine.randomness import generator_for
 from rslab.smoothing.classifier import SmoothedClassifier, log_mean_probs, mean_log_probs
 from rslab.smoothing.function import as_module, check_function, failures_in
@@ -42,6 +43,8 @@ def attack_dataset(
     """
     model = as_module(model)
     data = check_data(data)
+    check_kind("settings", settings, AttackSettings, "AttackSettings")
+    log, device = check_path("log", log, "the path of a log"), check_device(device)
     check_classes(model, data, device)
     note_units(data.shape, settings.norm, epsilon=settings.epsilon)
     note_units(data.shape, sigma=settings.sigma)

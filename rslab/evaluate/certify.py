@@ -15,6 +15,7 @@ from pathlib import Path
 from torch import nn
 
 from rslab.data.datasets import LabeledImages, check_data
+from rslab.errors import check_kind, check_path
 from rslab.evaluate.preparation import (
     check_classes,
     fast_copy,
@@ -26,6 +27,7 @@ from rslab.evaluate.preparation import (
     settled,
 )
 from rslab.evaluate.settings import CertifySettings, chosen_indices
+from rslab.machine.devices import check_device
 from rslab.machine.randomness import generator_for
 from rslab.networks.compiled import CompiledNetwork, compiled_or_plain
 from rslab.smoothing.bounds import SOFT_BOUNDS
@@ -52,6 +54,8 @@ def certify_dataset(
     """
     model = as_module(model)
     data = check_data(data)
+    check_kind("settings", settings, CertifySettings, "CertifySettings")
+    log, device = check_path("log", log, "the path of a log"), check_device(device)
     check_classes(model, data, device)
     note_units(data.shape, sigma=settings.sigma)
     settings = settled(settings, data, device, log, resume)

@@ -3,7 +3,7 @@
 import os
 
 from rslab.config import PRECISIONS, Precision
-from rslab.errors import InputError, check_choice
+from rslab.errors import InputError, check_choice, check_kind
 from rslab.machine.distributed import world_told
 
 
@@ -21,15 +21,22 @@ def choose_device(name: str) -> str:
         if name != "cuda":
             raise InputError(f"device: got {name!r} with {told.size} processes, expected cuda: each takes its own.")
         name = f"cuda:{told.local_rank}"
+    return check_device(name)
+
+
+def check_device(name) -> str:
+    """The name of this device, of text or a `torch.device`, if it is there; else `InputError`."""
+    import torch
+
     try:
-        device = torch.device(name)
+        device = torch.device(check_kind("device", name, (str, torch.device), "auto, cpu, cuda or cuda:N"))
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
         raise InputError(f"device: got {name!r}, expected auto, cpu, cuda or cuda:N.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device: got {name!r}, expected one of the {torch.cuda.device_count()} CUDA devices here.")
-    return name
+    return str(name)
 
 
 def device_name(device: str) -> str:

@@ -15,7 +15,7 @@ from importlib import import_module, invalidate_caches
 import torch
 from torch import Tensor, nn
 
-from rslab.errors import InputError, check_choice
+from rslab.errors import InputError, check_choice, check_count, check_kind
 
 # Channel mean and standard deviation over each training set. For the two colour
 # sets they are the rounded figures with which the published checkpoints were trained.
@@ -177,6 +177,8 @@ def build_model(arch: str, dataset: str, num_classes: int, *, normalization: str
     "center" only subtracts the mean (Salman et al.). `arch` may be a function of the
     caller's, "mypackage.net:build", of the number of classes and of channels.
     """
+    check_kind("arch", arch, str, f"one of {', '.join(ARCHITECTURES)}, or mypackage.net:build")
+    num_classes = check_count("num_classes", num_classes)
     if ":" not in arch:
         check_choice("arch", arch, ARCHITECTURES)
     check_choice("dataset", dataset, STATISTICS)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rslab.errors import InputError
+from rslab.errors import InputError, check_kind
 from rslab.networks.models import build_model, count_parameters
 from rslab.smoothing.bounds import RADII, lower_confidence_bound, upper_confidence_bound
 from rslab.store import run_folder
@@ -30,13 +30,30 @@ def certified_accuracy(log: pd.DataFrame, radii) -> np.ndarray:
 
     Source: blog, provable robust accuracy; slides, certified accuracy.
     """
+    _check_log(log)
     certified = np.sort(log.radius[log.correct == 1])
     return 100 * (len(certified) - np.searchsorted(certified, _decimal(radii), side="left")) / len(log)
 
 
+def _check_log(log: pd.DataFrame) -> None:
+    """`InputError` unless it is a table as `read_log` gives it of a certification."""
+    columns = check_kind("log", log, pd.DataFrame, "a table, as read_log gives it").columns
+    for name in ("radius", "correct"):
+        if name not in columns:
+            raise InputError(f"log: got the columns {', '.join(map(str, columns))}, expected {name} among them.")
+    radius, correct = (pd.to_numeric(log[name], errors="coerce") for name in ("radius", "correct"))
+    if not (radius >= 0).all():  # false of NaN, too
+        raise InputError(f"log: got the radius {log.radius[~(radius >= 0)].iloc[0]}, expected numbers, 0 or more.")
+    if not correct.isin((0, 1)).all():
+        raise InputError(f"log: got correct = {log.correct[~correct.isin((0, 1))].iloc[0]}, expected 0 or 1.")
+
+
 def _decimal(radii) -> np.ndarray:
     """Radii as the decimals of nine digits that they miss by at most 1e-12; others as they are."""
-    radii = np.asarray(radii, float)
+    try:
+        radii = np.asarray(radii, float)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"radii: got {radii!r}, expected numbers, 0 or more.") from error
     if not np.all((radii >= 0) & np.isfinite(radii)):
         raise InputError(f"radii: got {radii.tolist()}, expected finite numbers, 0 or more.")
     near = np.round(radii, 9)
@@ -51,6 +68,7 @@ def average_certified_radius(log: pd.DataFrame) -> float:
 
     Source: Zhai et al. 2020, ACR.
     """
+    _check_log(log)
     return float((log.radius * log.correct).mean())
 
 
@@ -61,6 +79,10 @@ def upper_envelope(accuracies: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
 
     Source: lecture 14, Table 1, Table 2; blog, upper envelopes.
     """
+    check_kind("accuracies", accuracies, pd.DataFrame, "a table: a row per model, a column per radius")
+    known = accuracies.apply(pd.to_numeric, errors="coerce").notna()
+    if not len(accuracies) or not known.any().all():
+        raise InputError("accuracies: got a radius at which no model has an accuracy, expected one at least.")
     return accuracies.max(), accuracies.idxmax()
 
 

@@ -28,16 +28,24 @@ def _check_votes(n) -> None:
         raise InputError(f"n: got {n}, expected a whole number.")
 
 
+def _numbers(name: str, values) -> np.ndarray:
+    """A number, or an array or list of numbers, as float64; `InputError` for anything else."""
+    numbers = np.asarray(values)
+    if numbers.dtype.kind not in "biuf":
+        raise InputError(f"{name}: got {values!r}, expected a number or an array of numbers.")
+    return numbers.astype(float)
+
+
 def _check_counts(count, n) -> None:
     _check_votes(n)
-    counts = np.asarray(count)
+    counts = _numbers("count", count)
     if not np.all((counts >= 0) & (counts <= n) & (counts == np.floor(counts))):
         raise InputError(f"count: got {count}, expected whole numbers 0 … n = {n}.")
 
 
 def _check_probability(name: str, value) -> None:
-    # Written so that NaN fails too.
-    if not np.all((np.asarray(value) >= 0) & (np.asarray(value) <= 1)):
+    numbers = _numbers(name, value)
+    if not np.all((numbers >= 0) & (numbers <= 1)):  # written so that NaN fails too
         raise InputError(f"{name}: got {value}, expected a probability in [0, 1].")
 
 

@@ -19,12 +19,13 @@ from rslab.errors import (
     check_at_least,
     check_choice,
     check_count,
+    check_kind,
     check_open_unit,
     check_positive,
 )
 from rslab.smoothing import bounds
 from rslab.smoothing.function import NO_VOTE, as_module, check_function, check_logits, evaluating, failures_in, own_type
-from rslab.smoothing.images import check_image
+from rslab.smoothing.images import check_image, check_noise
 from rslab.smoothing.sampling import SAMPLERS, SLACK, noisy_copies
 from rslab.smoothing.sequential import SequentialPlan, SequentialTest
 
@@ -208,6 +209,8 @@ class SmoothedClassifier:
             return self._sums(f, x, n, votes_of, generator)
 
     def _sums(self, f: LogProbs, x: Tensor, n: int, votes_of: Callable[[Tensor], Tensor], generator) -> Tensor:
+        if generator is not None:
+            check_kind("generator", generator, torch.Generator, "a torch.Generator")
         x = x.detach().float()
         draw = noisy_copies(self.sampler, x, self.sigma)
         sums = torch.zeros(2, self.num_classes, dtype=torch.float64, device=x.device)
@@ -268,7 +271,8 @@ def mean_log_probs(f: LogProbs, x: Tensor, noise: Tensor) -> Tensor:
 
 
 def _noisy_log_probs(f: LogProbs, x: Tensor, noise: Tensor) -> Tensor:
-    if noise.dim() != x.dim() + 1 or noise.shape[1:] != x.shape:
-        raise InputError(f"noise: got shape {tuple(noise.shape)}, expected (m, {', '.join(map(str, x.shape))}).")
+    check_noise(noise, x)
+    if not callable(f):
+        raise InputError(f"f: got {type(f).__name__}, expected a function of images (B, C, H, W).")
     logits = f((x + noise).flatten(0, 1))  # (m·B, K)
     return logits.log_softmax(1).unflatten(0, noise.shape[:2])  # (m, B, K)

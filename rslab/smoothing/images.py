@@ -67,6 +67,20 @@ def check_image(image: Tensor, *, name: str = "image") -> Tensor:
     return image
 
 
+def check_noise(noise: Tensor, x: Tensor) -> Tensor:
+    """Return `noise` if it is floating-point (m, B, C, H, W) for images x (B, C, H, W), m ≥ 1, else `InputError`.
+
+    Types and shapes only: it is asked at every step of an attack.
+    """
+    for name, tensor, shape in (("x", x, "(B, C, H, W)"), ("noise", noise, "(m, B, C, H, W)")):
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            got = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise InputError(f"{name}: got {got}, expected a float tensor {shape}.")
+    if noise.dim() != x.dim() + 1 or noise.shape[1:] != x.shape or not len(noise):
+        raise InputError(f"noise: got shape {tuple(noise.shape)}, expected (m, {', '.join(map(str, x.shape))}), m ≥ 1.")
+    return noise
+
+
 def check_labels(labels, num_classes: int | None, size: int | None = None) -> Tensor:
     """The labels as int64 `(B,)` if they are whole numbers 0 … `num_classes` − 1 (`size` of them), else `InputError`.
 

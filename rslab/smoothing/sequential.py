@@ -136,10 +136,13 @@ class SequentialPlan:
     def __post_init__(self):
         check_positive("sigma", self.sigma)
         check_at_least("slack", self.slack, 0)
-        check_at_least("between", self.between, 1)
+        check_count("between", self.between)
         check_open_unit("alpha", self.alpha)
         check_count("n", self.n)
-        object.__setattr__(self, "radii", tuple(float(radius) for radius in self.radii))
+        try:
+            object.__setattr__(self, "radii", tuple(float(radius) for radius in self.radii))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"radii: got {self.radii!r}, expected increasing radii of 0 or more.") from error
         if not self.radii or list(self.radii) != sorted(set(self.radii)) or not 0 <= self.radii[0]:
             raise InputError(f"radii: got {list(self.radii)}, expected increasing radii of 0 or more.")
         if 2.0**-self.n > self.alpha:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rslab.errors import InputError, check_file
+from rslab.errors import InputError, check_file, check_path
 from rslab.networks.models import build_model
 from rslab.store.files import fill_model, load_tensors, reason_of
 
@@ -29,7 +29,7 @@ def import_checkpoint(path: Path, *, normalization: str = "standard") -> tuple[n
     standard deviation ("standard"), Salman et al. only subtract the mean ("center"); with the
     wrong one the accuracy falls to 0–30 %. Loaded with `weights_only=True`: no code runs.
     """
-    path = check_file(Path(path), "a checkpoint")
+    path = check_file(check_path("path", path, "the path of a checkpoint"), "a checkpoint")
     checkpoint = _open_checkpoint(path)
     arch, states = _find_weights(checkpoint, path)
     first, tensors = _unwrapped(states, path)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rslab.errors import InputError, check_file, check_new_file
+from rslab.errors import InputError, check_file, check_new_file, check_path
 from rslab.store import files
 from rslab.store.files import append_text, reason_of
 
@@ -87,7 +87,7 @@ def read_log(path: Path, *, torn: bool = False) -> pd.DataFrame:
     does not follow from label and prediction. A log without rows gives an empty table. `torn`: a last
     line without its end, of a run that was killed or goes on, is left out.
     """
-    path = Path(path)
+    path = check_path("path", path, "the path of a log")
     lines = _lines(path, torn)
     header = _header(lines[0], path)
     widths = {len(fields) * bool(fields[-1]) for fields in map(_fields, lines[1:])}

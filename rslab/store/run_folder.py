@@ -20,7 +20,7 @@ from torch import nn
 import rslab
 from rslab.config import TrainConfig
 from rslab.data.datasets import LabeledImages
-from rslab.errors import InputError, check_file
+from rslab.errors import InputError, check_file, check_path
 from rslab.networks.models import build_model
 from rslab.store import files
 from rslab.store.files import load_weights, read_json
@@ -59,10 +59,11 @@ def load_run(folder: Path | str, *, arch: str | None = None) -> tuple[nn.Module,
 
     A network of the caller's, "mypackage.net:build", is code: it runs only where `arch` names it too.
     """
+    folder = check_path("folder", folder, "the path of a run folder")
     config, classes = read_run(folder)
     if ":" in config.arch and arch != config.arch:
         raise InputError(f"arch: got {config.arch!r} in {folder}, which is code, expected --arch {config.arch} too.")
-    weights = Path(folder) / "weights.safetensors"
+    weights = folder / "weights.safetensors"
     if not weights.is_file():
         raise InputError(f"{folder}: got no weights.safetensors, expected a finished run: `rslab train … --resume`.")
     model = build_model(config.arch, config.dataset, classes, normalization=config.normalization)

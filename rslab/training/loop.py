@@ -20,8 +20,8 @@ from torch.optim.swa_utils import AveragedModel
 from rslab.config import ATTACKING, NOISY, TrainConfig
 from rslab.data.datasets import DATASETS, LabeledImages, beyond_the_cube, check_data, load_dataset
 from rslab.data.imagenet import FolderImages, worker_count
-from rslab.errors import InputError, WorkError, check_choice, check_new_folder
-from rslab.machine.devices import check_fits, choose_precision, device_name
+from rslab.errors import InputError, WorkError, check_choice, check_kind, check_new_folder, check_path
+from rslab.machine.devices import check_device, check_fits, choose_precision, device_name
 from rslab.machine.distributed import agree, part_of, world
 from rslab.machine.parallel import add_up, share_batch_norm, share_gradients, share_state
 from rslab.machine.randomness import generator_for
@@ -54,6 +54,9 @@ def train(
     Of several processes (`machine.parallel`) each trains on its part of every batch, and only the
     first writes.
     """
+    check_kind("config", config, TrainConfig, "a TrainConfig")
+    device = check_device(device)
+    out = None if out is None else check_path("out", out, "the path of a run folder")
     config = replace(config, precision=choose_precision(config.precision, device))
     _check_before_loading(config, out, resume)
     data = load_dataset(config.dataset, "train") if data is None else check_data(data)
@@ -71,13 +74,13 @@ def train(
         raise InputError(f"processes: got {world().size} for {size} images a step, expected at most one an image.")
     start, history, claim = 0, list[dict](), None
     if out is not None and world().first:
-        start, history, claim = open_run(Path(out), config, data, model, optimizer, average, resume)
+        start, history, claim = open_run(out, config, data, model, optimizer, average, resume)
     agree((config, data.checksum, torch.device(device).type))
     start = share_state(model, optimizer, average, start)
     epochs = _epochs(config, model, optimizer, average, training_set, start)
     if out is None or claim is None:
         return epochs
-    return claim.during(_recorded_epochs(config, model, optimizer, average, epochs, Path(out), start, history))
+    return claim.during(_recorded_epochs(config, model, optimizer, average, epochs, out, start, history))
 
 
 def optimizer_for(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
@@ -121,9 +124,9 @@ def _check_before_loading(config: TrainConfig, out: Path | None, resume: bool) -
     for run in filter(None, (config.pretrained, config.pseudo_labels)):
         run_folder.read_run(run)
     if out is not None:
-        if not Path(out).is_file():  # which `open_run` refuses, as it does a folder of other files
-            check_new_folder("out", Path(out))
-        if has_epochs(Path(out)) and not resume:
+        if not out.is_file():  # which `open_run` refuses, as it does a folder of other files
+            check_new_folder("out", out)
+        if has_epochs(out) and not resume:
             raise InputError(f"out: got {out}, which holds a run already, expected a new folder, or --resume.")
 
 
