@@ -30,6 +30,7 @@ Method = Literal[
     "combine3",
     "naive",
     "consistency",
+    "smoothmix",
     "smoothadv",
 ]
 # What each method does to an image x before the cross-entropy. δ ~ N(0, σ²I).
@@ -43,10 +44,11 @@ METHODS: dict[Method, str] = {
     "combine3": "f(x̂ + δ), x̂ attacks f around each x + δ: combination (3)",
     "naive": "f(x̂ + δ), x̂ attacks the mean of log F(x + δᵢ): log and mean swapped",
     "consistency": "f(x + δ), and the copies' predictions drawn together (Jeong and Shin 2020)",
+    "smoothmix": "f(x + δ), and predictions that fade towards x̂, which attacks G (Jeong et al. 2021)",
     "smoothadv": "f(x̂ + δ), x̂ attacks G, the mean of F(x + δᵢ): SmoothAdv, combination (4)",
 }
-ATTACKING = ("adversarial", "combine1", "combine2", "combine3", "naive", "smoothadv")
-NOISY = ("gaussian", "smoothed", "consistency", "combine1", "combine2", "combine3", "naive", "smoothadv")
+ATTACKING = ("adversarial", "combine1", "combine2", "combine3", "naive", "smoothmix", "smoothadv")
+NOISY = ("gaussian", "smoothed", "consistency", "combine1", "combine2", "combine3", "naive", "smoothmix", "smoothadv")
 
 # -- what a dataclass of options accepts -----------------------------------------------------
 
@@ -201,6 +203,7 @@ USED_BY: UsedBy = {
         "outer": ("smoothadv",),
         "consistency": ("consistency",),
         "confidence": ("consistency",),
+        "mixing": ("smoothmix",),
         "clean": ("adversarial", "combine1"),
     },
     "attack": OF_ATTACK,
@@ -249,6 +252,8 @@ class TrainConfig:
     """λ of consistency: weight of KL(mean prediction ‖ each copy's)"""
     confidence: float = 0.5
     """η of consistency: weight of the mean prediction's entropy"""
+    mixing: float = 5.0
+    """η of smoothmix: weight of the loss on mixtures of the image and its attacked one"""
     clean: float = 0.0
     """adversarial and combine1: share of the loss on clean images (mixed batches)"""
     epochs: int = 30
@@ -297,7 +302,7 @@ class TrainConfig:
             check_at_least(name, getattr(self, name), 1)
         if self.method == "consistency" and self.samples < 2:
             raise InputError(f"samples: got {self.samples} with method 'consistency', expected 2 or more to compare.")
-        for name in ("warmup", "weight_decay", "pool_weight", "consistency", "confidence"):
+        for name in ("warmup", "weight_decay", "pool_weight", "consistency", "confidence", "mixing"):
             check_at_least(name, getattr(self, name), 0)
         for name in ("momentum", "clean", "average", "rise"):
             if check_at_least(name, getattr(self, name), 0) >= 1:
@@ -334,6 +339,7 @@ class TrainConfig:
             "combine1": attack + (6 if self.clean else 3) + 3 * m,
             "combine2": attack + 3 * m,
             **dict.fromkeys(("combine3", "naive", "smoothadv"), m * (attack + 3)),
+            "smoothmix": m * (attack + 6),
         }[self.method]
 
     @classmethod

@@ -23,6 +23,7 @@ UNUSED = [
     ({"method": "smoothadv", "consistency": 5.0}, "consistency"),
     ({"method": "smoothadv", "confidence": 0.0}, "confidence"),
     ({"method": "smoothadv", "clean": 0.5}, "clean"),
+    ({"method": "smoothadv", "mixing": 1.0}, "mixing"),
     ({"method": "smoothadv", "attack": "fgsm", "steps": 2}, "steps"),
     ({"method": "smoothadv", "attack": "ddn", "step_size": 0.1}, "step_size"),
     ({"method": "adversarial", "attack": "fgsm", "random_start": True}, "random_start"),
@@ -50,6 +51,7 @@ def test_an_old_run_that_recorded_an_option_without_use_still_loads(options, nam
         {"method": "combine1", "clean": 0.5, "samples": 2},
         {"method": "smoothadv", "attack": "ddn", "steps": 9, "outer": "log-mean", "warmup": 0},
         {"method": "consistency", "samples": 2, "consistency": 5.0, "confidence": 0.1},
+        {"method": "smoothmix", "samples": 2, "mixing": 1.0, "epsilon": 1.0, "steps": 2, "warmup": 0},
     ],
 )
 def test_an_option_that_is_used_is_taken(options):

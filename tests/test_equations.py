@@ -146,6 +146,7 @@ PAPERS = {
     ],
     "Goodfellow et al. 2015": [Equation("FGSM", "ε times the sign of the gradient", "01, section 2")],
     "Jeong and Shin 2020": [Equation("(9)", "consistency regularisation", "08, section 5")],
+    "Jeong et al. 2021": [Equation("SmoothMix", "predictions fade towards the attacked image", "08, section 5")],
     "Kim and DeMets 1987": [Equation("power family", "α spent as a power of the votes", "08, section 2")],
     "Lan and DeMets 1983": [Equation("α-spending", "how much error each look may cost", "08, section 2")],
     "Madry et al. 2018": [

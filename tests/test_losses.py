@@ -104,6 +104,44 @@ def test_consistency_adds_the_divergence_of_the_copies_and_the_entropy_of_their_
     torch.testing.assert_close(bare, loss_of(model, "gaussian", samples=3))
 
 
+def test_smoothmix_draws_the_prediction_towards_uniform_on_the_way_to_the_attacked_image(model):
+    """Term by term with torch's own KL divergence; λ is drawn after the noise."""
+    generator = seeded(3)
+    noise = torch.randn(4, *X.shape, generator=generator) * SIGMA
+    share = 0.5 * torch.rand(4, generator=generator)
+    _, log_mean = losses_under(model, noise)
+    mean = torch.stack([model(X + delta).softmax(1) for delta in noise]).mean(0).detach()
+    mixed = X.lerp(ascent(log_mean), share[:, None, None, None])
+    target = mean.lerp(torch.full_like(mean, 1 / 3), share[:, None])
+    logs = [model(mixed + delta).log_softmax(1).detach() for delta in noise]
+    divergence = torch.stack([F.kl_div(log, target, reduction="none").sum(1) for log in logs]).mean(0)
+    right = mean.argmax(1) == Y
+    expected = cross_entropies(model, X + noise).mean(0) + 4 * divergence * right
+    assert right.any() and not right.all() and (divergence > 0).all()
+    torch.testing.assert_close(loss_of(model, "smoothmix", mixing=4.0), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(loss_of(model, "smoothmix", mixing=0.0), loss_of(model, "gaussian"))
+
+
+def test_smoothmix_of_a_constant_network_is_known_in_numbers_and_so_is_its_gradient():
+    """F = p: −log p_y, and where y is the likeliest class η KL(q ‖ p) with q = (1 − λ) p + λ/K."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    nn.init.zeros_(network[1].weight)
+    network[1].bias.data = torch.tensor([0.7, 0.2, 0.1]).log()
+    generator = seeded(3)
+    torch.randn(2, *X.shape, generator=generator)
+    share = 0.5 * torch.rand(4, generator=generator)
+    config = training_options(method="smoothmix", sigma=SIGMA, epsilon=EPSILON, samples=2, steps=2, mixing=4.0)
+    loss, _ = LOSSES["smoothmix"](network, X, Y, Step(config, EPSILON, seeded(3)))
+    p = torch.tensor([0.7, 0.2, 0.1])
+    q = p.lerp(torch.full((3,), 1 / 3), share[:, None])
+    divergence = (q * (q / p).log()).sum(1)
+    torch.testing.assert_close(loss.detach(), -p.log()[Y] + 4 * divergence * (Y == 0))
+    (slope,) = torch.autograd.grad(loss[0], network[1].bias)
+    by_p = (1 - share[0]) * ((q[0] / p).log() + 1) - q[0] / p  # of KL(q(p) ‖ p)
+    by_hand = p - torch.eye(3)[0] + 4 * p * (by_p - p @ by_p)  # through the softmax
+    torch.testing.assert_close(slope, by_hand)
+
+
 @pytest.mark.parametrize("outer", ["mean-ce", "log-mean"])
 def test_smoothadv_attacks_g_and_updates_by_either_loss_on_the_same_noise(model, outer):
     noise = noise_of()

@@ -29,6 +29,7 @@ RUNS = {
     "smoothadv": {"method": "smoothadv", "samples": 2, "steps": 2, "random_start": True},
     "combine1": {"method": "combine1", "steps": 1, "clean": 0.3},
     "combine3": {"method": "combine3", "samples": 2, "steps": 1, "random_start": True},
+    "smoothmix": {"method": "smoothmix", "samples": 2, "steps": 1},
     "semi": {"method": "gaussian", "labels": 150, "unlabelled": "hidden", "pool_weight": 0.25},
 }
 

@@ -19,6 +19,7 @@ from torch import Tensor
 # wine and grey are Tol's. A line style or a label always says the same again.
 BLUE, SKY, GREEN, ORANGE, VERMILION, PURPLE = "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7"
 GREY, OLIVE, WINE, INDIGO, INK = "#6B6B6B", "#8A8A2B", "#882255", "#332288", "#222222"
+BROWN = "#8C510A"  # of ColorBrewer
 
 # One colour a method (the keys of `config.METHODS`), wherever it is drawn.
 COLORS = {
@@ -31,6 +32,7 @@ COLORS = {
     "combine3": WINE,
     "naive": VERMILION,
     "consistency": INDIGO,
+    "smoothmix": BROWN,
     "smoothadv": GREEN,
 }
 CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, WINE, OLIVE, GREY)

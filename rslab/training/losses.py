@@ -40,6 +40,12 @@ class Step:
         noise = torch.randn(samples, part.whole, *x.shape[1:], device=x.device, generator=self.generator)
         return noise[:, part.slice] * self.config.sigma
 
+    def shares(self, x: Tensor, most: float) -> Tensor:
+        """A uniform number in [0, most] for each image: (B, 1, 1, 1); drawn as `noise` is."""
+        part = self.part or Part(0, len(x), len(x))
+        drawn = most * torch.rand(part.whole, device=x.device, generator=self.generator)
+        return drawn[part.slice].view(-1, 1, 1, 1)
+
     def _random_start(self, x: Tensor) -> Tensor:
         """A random point of the ε-ball for each of x (k·B, C, H, W), k copies of the batch; drawn as `noise` is."""
         part = self.part or Part(0, len(x), len(x))
@@ -58,6 +64,11 @@ class Step:
 def _nll(log_probs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """−log p_y, not normalised once more: a mean of log-probabilities sums to less than 1."""
     return attacks.negative_log_likelihood(log_probs, y), log_probs
+
+
+def _copies(model, x: Tensor, noise: Tensor) -> Tensor:
+    """log F(x + δᵢ): x (B, C, H, W), noise (m, B, C, H, W) → (m, B, K)."""
+    return model((x + noise).flatten(0, 1)).log_softmax(1).unflatten(0, noise.shape[:2])
 
 
 def standard_loss(model, x, y, step):
@@ -89,8 +100,7 @@ def consistency_loss(model, x, y, step):
 
     Source: Jeong and Shin 2020, (9).
     """
-    noise = step.noise(x, step.config.samples)
-    log_probs = model((x + noise).flatten(0, 1)).log_softmax(1).unflatten(0, noise.shape[:2])  # (m, B, K)
+    log_probs = _copies(model, x, step.noise(x, step.config.samples))  # (m, B, K)
     mean = log_probs.exp().mean(0)  # (B, K)
     entropy = -(mean * mean.clamp_min(1e-30).log()).sum(1)
     divergence = -(mean * log_probs).sum(2).mean(0) - entropy
@@ -166,11 +176,33 @@ def smoothadv_loss(model, x, y, step):
     return _attack_under_noise(model, x, y, step, log_mean_probs, outer)
 
 
+def smoothmix_loss(model, x, y, step):
+    """SmoothMix: on the way from x to its SmoothAdv example x̂ the prediction fades towards uniform.
+
+    mean −log F(x + δᵢ)_y + η mean KL(y_mix ‖ F(x_mix + δᵢ)), the second term only where the mean prediction p̄ is
+    right; x_mix = (1 − λ) x + λ x̂ and y_mix = (1 − λ) p̄ + λ/K, with λ ~ U[0, ½] for each image. x̂ stays in the
+    ε-ball here; the published code takes T steps of a fixed length without a ball.
+
+    Source: Jeong et al. 2021, SmoothMix.
+    """
+    noise = step.noise(x, step.config.samples)
+    f, share = step.frozen(model), step.shares(x, 0.5)
+    adversarial = step.attack(lambda z: log_mean_probs(f, z, noise), x, y, "negative-log-likelihood")
+    log_probs = _copies(model, x, noise)  # (m, B, K)
+    mean = log_probs.exp().mean(0)  # (B, K)
+    mixed = (1 - share) * x + share * adversarial
+    soft = (1 - share).flatten(1) * mean + share.flatten(1) / mean.shape[1]
+    divergence = (soft * (soft.clamp_min(1e-30).log() - _copies(model, mixed, noise))).sum(2).mean(0)
+    loss, scores = _nll(log_probs.mean(0), y)
+    return loss + step.config.mixing * divergence * (mean.argmax(1) == y), scores
+
+
 LOSSES: dict[str, Callable] = {
     "standard": standard_loss,
     "gaussian": gaussian_loss,
     "smoothed": smoothed_loss,
     "consistency": consistency_loss,
+    "smoothmix": smoothmix_loss,
     "adversarial": adversarial_loss,
     "combine1": combine1_loss,
     "combine2": combine2_loss,
