@@ -29,16 +29,17 @@ def test_no_curve_of_the_envelope_figure_falls_below_the_half_spaces():
 def test_the_cones_meet_at_the_radius_with_the_slope_of_the_title(quantile):
     sigma = 0.5
     (axes,) = panels(figures.cones_figure(0.8, 0.1, sigma, quantile=quantile))
-    (radius,) = {abs(x) for drawn in axes.lines if not str(drawn.get_label()).startswith(("A:", "B,"))
-                 for x in xy(drawn)[0] if x}  # fmt: skip
+    ((radius, _),) = {tuple(xy(drawn)[0]) for drawn in axes.lines if "they meet" in str(drawn.get_label())}
     expected = sigma / 2 * (0.8416212 + 1.2815516) if quantile else sigma * np.sqrt(np.pi / 2) * 0.7
     assert radius == pytest.approx(expected, rel=1e-6)
-    for side in (-radius, radius):
-        assert at(axes, "A:", side) == pytest.approx(at(axes, "B,", side), abs=1e-9)
-    distance, a = line(axes, "A:")
-    assert a.max() == pytest.approx(0.8416212 if quantile else 0.8, abs=1e-6)
-    slope = abs(np.gradient(a, distance))[:50]
-    assert slope == pytest.approx(1 / sigma if quantile else 1 / (sigma * np.sqrt(2 * np.pi)))
+    assert at(axes, "A:", radius) == pytest.approx(at(axes, "B,", radius), abs=1e-9)
+    limit = 1 / sigma if quantile else 1 / (sigma * np.sqrt(2 * np.pi))
+    for name, start, sign in (("A:", 0.8, -1), ("B,", 0.1, 1)):
+        distance, edge = line(axes, name)
+        assert distance[0] == 0 and edge[0] == pytest.approx(norm.ppf(start) if quantile else start)
+        assert np.gradient(edge, distance) == pytest.approx(sign * limit)
+    low, high = axes.get_ylim()
+    assert low <= min(line(axes, "A:")[1]) and max(line(axes, "B,")[1]) <= high
 
 
 def test_the_ceiling_lies_on_the_dots_and_none_above():
@@ -170,7 +171,7 @@ def test_the_axes_are_filled_at_every_position():
             end = radius_bound.figure.axes[0].get_xlim()[1]
             reach = max(radius_bound.two_sided, radius_bound.one_sided, radius_bound.warm_up, 0.5 * sigma)
             assert reach <= end < max(2 * reach, 0.11)
-    for p_a in explorers.SHARES:
+    for p_a in (0.505, 0.6, 0.8, 0.99, 0.999):
         for sigma in explorers.SIGMAS[::6]:
             half_space.move(p_A=p_a, sigma=sigma, length=0.1)
             plane, along, curve = half_space.figure.axes
@@ -180,11 +181,30 @@ def test_the_axes_are_filled_at_every_position():
 
 def test_g_changes_exactly_beyond_the_green_circle():
     half_space = explorer("04 HalfspaceExplorer")
-    for p_a in explorers.SHARES[::3]:
-        for length in explorers.LENGTHS[::4]:
+    for p_a in (0.55, 0.8, 0.99):
+        for length in np.linspace(0, 3, 16):
             half_space.move(p_A=p_a, length=length)
             assert (half_space.share > 0.5) == (length < half_space.radius)
     assert "g has changed" in half_space.move(p_A=0.6, length=2.0).text.value
+
+
+def test_delta_follows_the_hand_and_the_axes_stay_meanwhile():
+    half_space = explorer("04 HalfspaceExplorer").move(sigma=0.25, length=2.0)
+    plane = half_space.figure.axes[0]
+    assert plane.get_xlim() == (-2.5, 2.5)
+    half_space.drag(-0.3, 0.4)
+    assert (half_space.length.value, half_space.angle.value) == (0.5, 127)  # degrees: 180 − arctan(4/3)
+    assert half_space.share == pytest.approx(norm.cdf(norm.ppf(0.8) - 2)) and plane.get_xlim() == (-2.5, 2.5)
+    half_space.drag(0.0, 0.001)
+    assert (half_space.length.value, half_space.angle.value) == (0, 127)  # no length, no angle: the old one stays
+    half_space.drag(2.5, -2.5)
+    assert (half_space.length.value, half_space.angle.value) == (3, 315)
+    half_space.move(length=0.2)
+    assert plane.get_xlim() == (-0.4, 0.4)
+    half_space.lock()
+    assert half_space.image.grips == []
+    half_space.lock(False)
+    assert len(half_space.image.grips) == 1
 
 
 # -- beat the theorem --------------------------------------------------------------------------

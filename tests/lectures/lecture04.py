@@ -1,6 +1,7 @@
-"""Answers to notebook 04, right and wrong: the warm-up radius, the scaling step, the worst half-space and region."""
+"""Answers to notebook 04, right and wrong: the scaling step, the ruler, the worst half-space, the worst region."""
 
 import numpy as np
+from scipy.integrate import quad
 from scipy.optimize import linprog
 from scipy.stats import norm
 
@@ -9,26 +10,6 @@ from rslab.lectures.lecture04 import checks
 from rslab.lectures.lecture04.regions import fill
 
 # -- exercise 1 ---------------------------------------------------------------------------------
-
-
-def warm_up_radius(p_a, p_b, sigma):
-    lipschitz = 1 / (sigma * np.sqrt(2 * np.pi))
-    return (p_a - p_b) / (2 * lipschitz)
-
-
-WARM_UP = {
-    "h − ½": lambda p_a, p_b, sigma: sigma * np.sqrt(np.pi / 8) * (p_a - p_b),
-    "B can rise": lambda p_a, p_b, sigma: sigma * np.sqrt(2 * np.pi) * (p_a - p_b),
-    "as printed": lambda p_a, p_b, sigma: np.sqrt(1 / (2 * sigma**2)) * (p_a - p_b),
-    "divided by 2L": lambda p_a, p_b, sigma: (p_a - p_b) / 2 / (sigma * np.sqrt(2 * np.pi)),
-    "σ is missing": lambda p_a, p_b, sigma: np.sqrt(np.pi / 2) * (p_a - p_b),
-    "main theorem": lambda p_a, p_b, sigma: sigma / 2 * (norm.ppf(p_a) - norm.ppf(p_b)),
-    "p_b is missing": lambda p_a, p_b, sigma: sigma * np.sqrt(np.pi / 2) * p_a,
-    "expected (p_a − p_b) / 2L": lambda p_a, p_b, sigma: 0.1,
-}
-
-
-# -- exercise 2 ---------------------------------------------------------------------------------
 
 
 def smooth(smooth_unit, h, x, sigma):
@@ -45,6 +26,34 @@ SCALING = {
     "not a number": lambda unit, h, x, sigma: unit(0.5, x / sigma),
 }
 
+
+# -- exercise 2 ---------------------------------------------------------------------------------
+
+
+def ruler(ceiling, p):
+    return quad(lambda q: 1 / ceiling(q), 0.5, p)[0]
+
+
+def ruler_in_steps(ceiling, p, integrand=lambda c: 1 / c, start=0.5):
+    edges = np.linspace(start, p, 4001)
+    middle = (edges[1:] + edges[:-1]) / 2
+    return float(np.mean(integrand(ceiling(middle))) * (p - start))
+
+
+RULER = {
+    "The ceiling itself was summed": lambda c, p: quad(c, 0.5, p)[0],
+    "The sign is turned": lambda c, p: quad(lambda q: 1 / c(q), p, 0.5)[0],
+    "This is the ceiling at p": lambda c, p: c(p),
+    "slope of the ruler at p": lambda c, p: 1 / c(p),
+    "not the same all the way": lambda c, p: (p - 0.5) / c(p),
+    "so it is negative below ½": lambda c, p: abs(ruler(c, p)),
+    "ruler of the Gaussian's ceiling only": lambda c, p: norm.ppf(p),
+    "it ignores the ceiling": lambda c, p: p - 0.5,
+    "begin at ½": lambda c, p: ruler_in_steps(c, p, start=1e-9),
+    "outside": lambda c, p: c(0.0),
+    "returns two numbers": lambda c, p: quad(lambda q: 1 / c(q), 0.5, p),
+    "expected m(p)": lambda c, p: 7.0,
+}
 
 # -- exercise 3 ---------------------------------------------------------------------------------
 
@@ -130,8 +139,8 @@ WORST_REGION = {
 }
 
 EXERCISES = (
-    Exercise(checks.warm_up, (warm_up_radius,), WARM_UP),
     Exercise(checks.scaling, (smooth,), SCALING),
+    Exercise(checks.ruler, (ruler, ruler_in_steps), RULER),
     Exercise(checks.worst_case, (half(),), WORST),
     Exercise(checks.worst_region, (worst_region, by_programming), WORST_REGION),
 )

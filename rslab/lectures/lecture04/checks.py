@@ -1,4 +1,4 @@
-"""Checks of notebook 04: the warm-up radius, the scaling step, the worst half-space, the worst region."""
+"""Checks of notebook 04: the scaling step, the ruler of any noise, the worst half-space, the worst region."""
 
 import math
 from collections.abc import Callable
@@ -7,43 +7,11 @@ import numpy as np
 import torch
 from scipy.stats import laplace, norm, uniform
 
-from rslab.lectures.answers import Wrong, answer, compare, passed
+from rslab.lectures.answers import Wrong, answer, compare, passed, within
 from rslab.lectures.lecture04.regions import fill
 from rslab.smoothing.closed_forms import gaussian_expectation
 
-# -- exercise 1: the linear radius --------------------------------------------------------
-
-
-def warm_up(function: Callable) -> None:
-    """Check `function(p_a, p_b, sigma)` → the radius (p_a − p_b) / 2L with the sharp L."""
-    for p_a, p_b, sigma in ((0.9, 0.05, 0.4), (0.7, 0.2, 0.3), (0.6, 0.1, 2.0)):
-        _check_warm_up(float(answer(function, p_a, p_b, sigma)), p_a, p_b, sigma)
-    passed("warm_up: σ√(π/2) times the gap; it grows with σ, and twice as far as with the printed constant.")
-
-
-def _check_warm_up(radius: float, p_a: float, p_b: float, sigma: float) -> None:
-    gap, sharp = p_a - p_b, 1 / (sigma * math.sqrt(2 * math.pi))
-    right = gap / (2 * sharp)
-    faults = (
-        (right / 2, "Half of the right radius: L was taken from h. Apply the proof to h − ½: |h − ½| ≤ ½."),
-        (2 * right, "Twice the right radius: A can fall *and* B can rise, so the gap closes with slope 2L."),
-        (
-            gap / math.sqrt(2 * sigma**2),
-            "This is Corollary 2.5 as printed: it shrinks as σ grows. L falls like 1/σ; put it into (p_a − p_b) / 2L.",
-        ),
-        (gap * sharp / 2, "L was multiplied: the radius is the gap divided by 2L."),
-        (gap * sharp, "L was multiplied: the radius is the gap divided by 2L."),
-        (gap * math.sqrt(math.pi / 2) * sigma**2, "σ² appears in place of σ: L = 1/(σ√(2π))."),
-        (gap * math.sqrt(math.pi / 2), "σ is missing: L = 1/(σ√(2π))."),
-        (sigma / 2 * (norm.ppf(p_a) - norm.ppf(p_b)), "This is the main theorem's radius; the warm-up is linear."),
-        (p_a / (2 * sharp), "p_b is missing: what closes is the gap p_a − p_b."),
-    )
-    case = f"p_a = {p_a}, p_b = {p_b}, σ = {sigma}"
-    otherwise = f"For {case} expected (p_a − p_b) / 2L = {right:.4f}, came {radius:.4f}."
-    compare(radius, right, faults, otherwise, f"{case}: came {radius:.4f}.")
-
-
-# -- exercise 2: from σ = 1 to any σ ---------------------------------------------------------
+# -- exercise 1: from σ = 1 to any σ ---------------------------------------------------------
 
 
 def scaling(function: Callable) -> None:
@@ -89,6 +57,55 @@ def _check_scaling(value: float, h: Callable, smooth_unit: Callable, x: float, s
     case = f"x = {x}, σ = {sigma}"
     otherwise = f"For {case} expected H(x) = {right:.5f}, came {value:.5f}."
     compare(value, right, faults, otherwise, f"{case}: came {value:.5f}, expected {right:.5f}.")
+
+
+# -- exercise 2: the ruler of any noise ------------------------------------------------------
+
+_CEILINGS: tuple[tuple[str, Callable, Callable], ...] = (  # c(p), and the ruler with m(½) = 0 and slope limit 1
+    ("c(p) = ½", lambda p: 0.5 + 0 * p, lambda p: 2 * p - 1),
+    ("the dome φ(Φ⁻¹(p))", lambda p: norm.pdf(norm.ppf(p)), norm.ppf),
+    ("c(p) = p (1 − p)", lambda p: p * (1 - p), lambda p: math.log(p / (1 - p))),
+    ("c(p) = √p", np.sqrt, lambda p: 2 * (math.sqrt(p) - math.sqrt(0.5))),
+)
+
+
+def ruler(function: Callable) -> None:
+    """Check `function(ceiling, p)` → m(p): m(½) = 0, and m(H) has slopes up to 1 where those of H reach ceiling(H)."""
+    for name, ceiling, right in _CEILINGS:
+        for p in (0.9, 0.2):
+            _check_ruler(answer(function, _within_levels(ceiling), p), ceiling, float(right(p)), p, f"{name}, p = {p}")
+    passed("ruler: m′ = 1/c, and only that makes the limit the same at every level. For the dome it is Φ⁻¹.")
+
+
+def _within_levels(ceiling: Callable) -> Callable:
+    def asked(p):
+        if np.any(np.asarray(p) <= 0) or np.any(np.asarray(p) >= 1):
+            raise Wrong("The ceiling was asked at a level outside (0, 1): go from ½ to p only.")
+        return ceiling(p)
+
+    return asked
+
+
+def _check_ruler(given, ceiling: Callable, right: float, p: float, case: str) -> None:
+    if np.ndim(given) != 0:
+        raise Wrong(f"Return one number, m(p); came an array of shape {np.shape(given)}. (`quad` returns two numbers.)")
+    levels = np.linspace(0.5, p, 20_001)
+    middle = float(np.mean(ceiling((levels[1:] + levels[:-1]) / 2)) * (p - 0.5))
+    height = float(ceiling(p))
+    faults = (
+        (-right, "The sign is turned: m must increase, so it is negative below ½."),
+        (middle, "The ceiling itself was summed. Chain rule: m(H) has slope m′(H) · H′, so m′ must be 1/c."),
+        (height, "This is the ceiling at p. Wanted is the ruler on which it becomes flat."),
+        (1 / height, "This is m′(p), the slope of the ruler at p: sum it from ½ to p."),
+        ((p - 0.5) / height, "The ceiling is not the same all the way from ½ to p: sum 1/c(q) over q."),
+        ((p - 0.5) * height, "Multiplied by the ceiling at p; m′ is one over the ceiling, summed from ½ to p."),
+        (float(norm.ppf(p)), "This is Φ⁻¹, which is the ruler of the Gaussian's ceiling only."),
+        (p - 0.5, "This ruler is linear: it ignores the ceiling."),
+        (right + 2 * math.sqrt(0.5), "m(½) must be 0: begin at ½."),
+        (2 * p, "m(½) must be 0: begin at ½."),
+    )
+    otherwise = f"For {case} expected m(p) = {right:.5f}, came {float(given):.5f}."
+    compare(float(given), right, faults, otherwise, case, within(relative=1e-3, absolute=1e-4))
 
 
 # -- exercise 3: the worst classifier ---------------------------------------------------------

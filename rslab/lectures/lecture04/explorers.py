@@ -11,10 +11,28 @@ from scipy.stats import norm
 
 from rslab.lectures.explorer import Explorer, slider
 from rslab.lectures.lecture04.regions import cell_masses, fill
-from rslab.lectures.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, VERMILION, new_figure, styled
+from rslab.lectures.pictures import rounded_down
+from rslab.lectures.style import BLUE, GREEN, GREY, INDIGO, INK, ORANGE, VERMILION, new_figure, styled
 from rslab.smoothing import bounds
 
 SIGMAS = tuple(round(0.05 * k, 2) for k in range(2, 21))
+
+
+def _continuous(label: str, value, low: float, high: float, step: float) -> widgets.FloatSlider:
+    """A slider from `low` to `high`; with two grips where `value` is a pair."""
+    kind = widgets.FloatRangeSlider if isinstance(value, tuple) else widgets.FloatSlider
+    digits = max(0, -math.floor(math.log10(step)))
+    return kind(
+        value=value,
+        min=low,
+        max=high,
+        step=step,
+        description=label,
+        readout_format=f".{digits}f",
+        style={"description_width": "190px"},
+        layout=widgets.Layout(width="560px", max_width="100%"),
+    )
+
 
 # -- p_A, p_B and σ against the radius ---------------------------------------------------------
 
@@ -44,10 +62,17 @@ class RadiusExplorer(Explorer):
     at most 1 − p_A), `warm_up`, `one_sided`, `two_sided`, `from_votes` (the same three, certified), `lower` (p̲_A).
     """
 
+    alt = (
+        "Left, the least score that A can have and the greatest that B can have, against the distance from x: solid "
+        "by the theorem, dashed straight lines by the warm-up. Dots mark where A meets B (green), where A falls to "
+        "one half (purple), and where the dashed lines meet (grey). Right, the three radii as bars: two-sided, "
+        "one-sided, warm-up; a black mark on each says what n votes certify."
+    )
+
     @styled
     def __init__(self):
-        self.p_A = slider("p_A, the top class", P_A, 0.8)
-        self.p_B = slider("p_B, the runner-up", P_B, 0.1)
+        self.p_A = slider("p_A, the top class", P_A, 0.9)
+        self.p_B = slider("p_B, the runner-up", P_B, 0.05)
         self.sigma = slider("σ of the noise", SIGMAS, 0.5)
         self.n = slider("votes n", VOTES, 10_000)
         self.alpha = slider("α, chance of an error", ALPHAS, 0.001)
@@ -63,13 +88,13 @@ class RadiusExplorer(Explorer):
         half = left.axhline(0.5, color=INK, linestyle=":", linewidth=1)
         self._dots = [
             left.plot([0], [0], "o", color=color, markeredgecolor=INK, markersize=8)[0]
-            for color in (GREY, PURPLE, GREEN)
+            for color in (GREY, INDIGO, GREEN)
         ]
         left.set(ylim=(0, 1.2), yticks=np.arange(0, 1.1, 0.2), xlabel="distance from x, pixels in [0, 1]")
         left.set_ylabel("score in G")
         left.set_title("what the scores can still be")
         left.legend(loc="upper center", ncols=3, fontsize=8.5)
-        self._bars = right.barh(range(3), [0] * 3, color=(GREY, PURPLE, GREEN), height=0.6)
+        self._bars = right.barh(range(3), [0] * 3, color=(GREY, INDIGO, GREEN), height=0.6)
         self._certified = [right.plot([0, 0], [y - 0.38, y + 0.38], color=INK, linewidth=3)[0] for y in range(3)]
         self._marks = [right.text(0, y, "", va="center", fontsize=10) for y in range(3)]
         right.set_yticks(range(3), ("warm-up\nσ√(π/2)·Δp", "one-sided\nσΦ⁻¹(p_A)", "two-sided\nσ/2·ΔΦ⁻¹"))
@@ -131,30 +156,37 @@ class RadiusExplorer(Explorer):
         return (
             f"p_A = {p_a:g}, p_B = {self.p_b:g}{note}, σ = {sigma:g}: warm-up {self.warm_up:.4f}, "
             f"one-sided {self.one_sided:.4f}, two-sided {self.two_sided:.4f}.{lead} From n = {n:,} votes with "
-            f"α = {alpha:g}: p̲_A = {self.lower:.5f}, "
-            f"one-sided {self.from_votes[1]:.4f}, two-sided {self.from_votes[2]:.4f}."
+            f"α = {alpha:g}: p̲_A = {rounded_down(self.lower, 5)}, "
+            f"one-sided {rounded_down(self.from_votes[1], 4)}, two-sided {rounded_down(self.from_votes[2], 4)}."
         )
 
 
 # -- the worst classifier turns with δ -----------------------------------------------------------
 
-SHARES = (0.55, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
-ANGLES = tuple((f"{degrees}°", degrees) for degrees in range(0, 360, 15))
-LENGTHS = tuple(round(0.05 * k, 2) for k in range(61))
+LONGEST = 3.0  # δ
 
 
 class HalfspaceExplorer(Explorer):
     """δ's angle and length, p_A and σ: the worst classifier in the plane, along δ, and its P(A) at x + δ.
 
-    After each move: `radius` σΦ⁻¹(p_A), `share` P(A) at x + δ.
+    δ is turned and lengthened by the sliders, or by dragging in the plane. After each move: `radius` σΦ⁻¹(p_A),
+    `share` P(A) at x + δ.
     """
+
+    alt = (
+        "Left, the plane of two pixels, blue where the worst classifier says A. Its straight boundary is "
+        "perpendicular to δ and touches the green circle of radius R around x; dotted rings show the noise around x "
+        "and around x + δ. Middle, both noises along δ with the boundary; shaded is the part that is A. Right, P(A) at "
+        "x + δ against the length of δ, which crosses one half at R."
+    )
 
     @styled
     def __init__(self):
-        self.angle = slider("angle of δ", ANGLES, 30)
-        self.length = slider("length of δ", LENGTHS, 0.3)
-        self.p_A = slider("p_A at x", SHARES, 0.8)
-        self.sigma = slider("σ of the noise", SIGMAS, 0.5)
+        self.angle = _continuous("angle of δ, in degrees", 30.0, 0.0, 359.0, 1.0)
+        self.length = _continuous("length of δ", 0.3, 0.0, LONGEST, 0.01)
+        self.p_A = _continuous("p_A at x", 0.8, 0.505, 0.999, 0.001)
+        self.sigma = _continuous("σ of the noise", 0.5, 0.1, 1.0, 0.01)
+        self._held_frame = False  # while δ is dragged
         figure, (plane, along, curve) = new_figure(1, 3, width=10.2, height=3.9)
         plane.set_facecolor("#FBE3C8")
         self._region = plane.add_patch(Polygon([(0, 0)] * 4, facecolor="#CFE3F2", edgecolor=INK, linewidth=1.5))
@@ -188,7 +220,14 @@ class HalfspaceExplorer(Explorer):
         moving += [*self._areas, *self._densities, self._edge, self._share, half, self._limit, self._dot]
         self._axes = (plane, along, curve)
         moving += [_ticks(plane.xaxis, "both"), _ticks(plane.yaxis), _ticks(along.xaxis, "both"), _ticks(curve.xaxis)]
-        super().__init__(figure, [self.angle, self.length, self.p_A, self.sigma], moving)
+        super().__init__(figure, [self.angle, self.length, self.p_A, self.sigma], moving, drag=plane)
+
+    def dragged(self, x: float, y: float) -> None:
+        # The axes stay while δ follows the hand: they depend on its length, and would run away from it.
+        self._held_frame = True
+        self.length.value = round(min(math.hypot(x, y), LONGEST), 2)
+        if self.length.value > 0:  # else no angle
+            self.angle.value = round(math.degrees(math.atan2(y, x))) % 360
 
     def update(self) -> str:
         p_a, sigma, length = self.p_A.value, self.sigma.value, self.length.value
@@ -196,8 +235,11 @@ class HalfspaceExplorer(Explorer):
         u, side = np.array([math.cos(turn), math.sin(turn)]), np.array([-math.sin(turn), math.cos(turn)])
         self.radius = bounds.certified_radius(p_a, sigma)
         self.share = float(norm.cdf(norm.ppf(p_a) - length / sigma))
-        end = _end_of_axis(max(self.radius, length, sigma))
-        self._axes[0].set(xlim=(-end, end), ylim=(-end, end))
+        if not self._held_frame:
+            end = _end_of_axis(max(self.radius, length, sigma))
+            self._axes[0].set(xlim=(-end, end), ylim=(-end, end))
+        self._held_frame = False
+        end = self._axes[0].get_xlim()[1]
         self._axes[1].set_xlim(-2.5 * sigma, max(length, self.radius) + 2.5 * sigma)
         self._axes[2].set_xlim(0, end)
         far = 3 * end
@@ -223,7 +265,7 @@ class HalfspaceExplorer(Explorer):
         shown = 0.5 if abs(self.share - 0.5) < 1e-12 else self.share
         answer = "g still says A" if shown > 0.5 else "a tie" if shown == 0.5 else "g has changed"
         return (
-            f"p_A = {p_a:g}, σ = {sigma:g}, δ of length {length:g} at {self.angle.value}°: "
+            f"p_A = {p_a:g}, σ = {sigma:g}, δ of length {length:g} at {self.angle.value:g}°: "
             f"the boundary is at R = {self.radius:.4f}, P(A) at x + δ is {shown:.4f}: {answer}"
         )
 
@@ -245,10 +287,17 @@ class BeatTheoremExplorer(Explorer):
     cell that is A), `share` (P(A) at `length`), `floor` (the half-space's), `curve` (P(A) at DISTANCES).
     """
 
+    alt = (
+        "Left, the bell curves of the noise around x and around x + δ; the reader's region A is shaded under the first "
+        "and marked by a dark strip at the foot. Right, P(A) at x + δ against the length of δ for the reader's region "
+        "(solid) and for the half-space (dashed); a vertical line marks the chosen length. The solid curve never falls "
+        "below the dashed one."
+    )
+
     @styled
     def __init__(self):
-        self.first = _range_slider("first interval", (-1.0, 1.0))
-        self.second = _range_slider("second interval", (2.0, 2.0))
+        self.first = _continuous("first interval", (-1.0, 1.0), -4.0, 4.0, 0.1)
+        self.second = _continuous("second interval", (2.0, 2.0), -4.0, 4.0, 0.1)
         self.start = slider("the rest, from", STARTS, 1.5)
         self.length = slider("length of δ (in σ)", AT, 1.5)
         self.p_A = slider("p_A at x", LEVELS, 0.8)
@@ -331,19 +380,6 @@ class BeatTheoremExplorer(Explorer):
         )
 
 
-def _range_slider(label: str, value: tuple[float, float]) -> widgets.FloatRangeSlider:
-    return widgets.FloatRangeSlider(
-        min=-4.0,
-        max=4.0,
-        step=0.1,
-        value=value,
-        description=label,
-        readout_format=".1f",
-        style={"description_width": "190px"},
-        layout=widgets.Layout(width="560px", max_width="100%"),
-    )
-
-
 # -- filling by price ----------------------------------------------------------------------------
 
 COARSE = np.round(np.linspace(-3, 3.5, 27), 2)
@@ -364,6 +400,13 @@ class GreedyExplorer(Explorer):
     `floor` (what the half-space pays for p_A).
     """
 
+    alt = (
+        "Left, the gain of each cell (solid steps, mass at x) and its price (dashed steps, mass at x + δ); the cells "
+        "taken are shaded, and a triangle marks the next one. Middle, price per gain on a logarithmic axis: steps that "
+        "rise from left to right. Right, the bill: what has been paid at x + δ against what has been gained at x, one "
+        "dot per cell, up to the green line at p_A."
+    )
+
     @styled
     def __init__(self):
         self.taken = slider("cells taken", range(len(COARSE) + 2), 0)
@@ -383,7 +426,7 @@ class GreedyExplorer(Explorer):
         line.set(xlim=(-3.25, 3.75), ylim=(0, 0.15), xlabel="position along δ (in σ), x at 0", ylabel="mass of a cell")
         line.set_title("shaded: the cells taken")
         line.legend(loc="upper left", fontsize=8.5)
-        self._ratios = ratio.stairs(none + 1, outer, color=PURPLE, linewidth=1.5, baseline=None)
+        self._ratios = ratio.stairs(none + 1, outer, color=INDIGO, linewidth=1.5, baseline=None)
         self._cheap = ratio.stairs(none, outer, fill=True, color=BLUE, alpha=0.35, baseline=1e-5)
         ratio.set(yscale="log", xlim=(-3.25, 3.75), ylim=(1e-5, 1e3), xlabel="position along δ (in σ)")
         ratio.set_title("price per gain")

@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import ncx2, norm
 
-from rslab.lectures.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, new_figure, styled
+from rslab.lectures.pictures import rounded_down
+from rslab.lectures.style import BLUE, GREEN, GREY, INDIGO, INK, ORANGE, SKY, VERMILION, new_figure, styled
 from rslab.smoothing import bounds
 from rslab.smoothing.closed_forms import Ball
 
@@ -54,6 +55,11 @@ def envelope_figure(p_a: float, sigma: float, count: int = 60, seed: int = 0) ->
     axes.set(xlabel="distance from x, pixels in [0, 1]", ylabel="P(A) there", xlim=(0, 3 * sigma), ylim=(0, 1.02))
     axes.set_title(f"σ = {sigma:g}: how fast can the votes for A be lost?")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    figure.alt = (
+        f"The probability of class A under noise against the distance from x, for {count} random classifiers that all "
+        f"have p_A = {p_a:g} at x. Some curves rise at first, most fall, all at different speeds. None falls below the "
+        f"curve of the half-space with the same p_A, which crosses one half at R = {radius:.3f}."
+    )
     return figure
 
 
@@ -68,24 +74,36 @@ def cones_figure(p_a: float, p_b: float, sigma: float, quantile: bool = False) -
     """
     scale = norm.ppf if quantile else (lambda p: p)
     limit = 1 / sigma if quantile else 1 / (sigma * math.sqrt(2 * math.pi))
-    radius = (scale(p_a) - scale(p_b)) / (2 * limit)
-    distance = np.linspace(-1.7 * radius, 1.7 * radius, 201)
-    figure, axes = new_figure(width=7.6, height=3.6)
-    for p, color, name in ((p_a, BLUE, "A"), (p_b, ORANGE, "B, the runner-up")):
-        middle, reach = scale(p), limit * abs(distance)
-        axes.fill_between(distance, middle - reach, middle + reach, color=color, alpha=0.13)
-        sign = -1 if p == p_a else 1
-        extreme = "least" if p == p_a else "greatest"
-        axes.plot(distance, middle + sign * reach, color=color, label=f"{name}: {extreme} score possible")
-        axes.plot([0], [middle], "o", color=color, markeredgecolor=INK)
-    for side in (-radius, radius):
-        axes.axvline(side, color=GREEN, linestyle="--", linewidth=1.5)
-    axes.axvspan(-radius, radius, color=GREEN, alpha=0.08, label=f"A leads: below {radius:.3f}")
-    low, high = scale(p_b) - 0.5 * limit * radius, scale(p_a) + 0.5 * limit * radius
-    axes.set(ylim=(low, high), xlim=(distance[0], distance[-1]), xlabel="position along a line through x")
+    radius = float((scale(p_a) - scale(p_b)) / (2 * limit))
+    distance, certified = np.linspace(0, 1.5 * radius, 201), np.linspace(0, radius, 201)
+    figure, axes = new_figure(width=8.4, height=3.6)
+    # Before R the cones are apart, and filled; beyond it only the edges that have crossed are drawn.
+    for p, color, name, side in ((p_a, BLUE, "A", -1), (p_b, ORANGE, "B, the runner-up", 1)):
+        middle, extreme = scale(p), "least" if side < 0 else "greatest"
+        edges = middle - limit * certified, middle + limit * certified
+        axes.fill_between(certified, *edges, color=color, alpha=0.22, linewidth=0)
+        axes.plot(certified, middle - side * limit * certified, color=color, linewidth=0.8)
+        axes.plot(distance, middle + side * limit * distance, color=color, label=f"{name}: {extreme} score possible")
+        axes.plot([0], [middle], "o", color=color, markeredgecolor=INK, clip_on=False, zorder=5)
+        said = f"{'A' if side < 0 else 'B'}: {middle:.3g}".replace("-", "−")
+        axes.annotate(said, (0, middle), (12, 0), textcoords="offset points", va="center", fontsize=9.5)
+    axes.axvline(radius, color=GREEN, label=f"they meet at {radius:.3f}")
+    axes.axvspan(radius, distance[-1], color=GREY, alpha=0.12, label="B may lead")
+    centre, height = (scale(p_a) + scale(p_b)) / 2, scale(p_a) - scale(p_b)
+    axes.text(0.3 * radius, centre, "the gap: A must lead", va="center", fontsize=9.5)
+    axes.set(xlim=(0, distance[-1]), xlabel="distance from x")
+    axes.set_ylim((centre - height, centre + height) if quantile else (0, 1))
     axes.set_ylabel("Φ⁻¹(score)" if quantile else "score")
+    axes.grid(False)
     axes.set_title(f"slope at most {'1/σ' if quantile else '1/(σ√2π)'} = {limit:.3g}, σ = {sigma:g}")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    below = f"{scale(p_b):.3g}".replace("-", "−")
+    figure.alt = (
+        f"{'Φ⁻¹ of the score' if quantile else 'The score'} against the distance from x. A starts at "
+        f"{scale(p_a):.3g}, the runner-up B at {below}. Each may move within a cone of slope {limit:.3g}. The "
+        f"lower edge of A's cone meets the upper edge of B's at the distance {radius:.3f}. Before it there is a gap "
+        "between the cones, and A must lead; beyond it B may lead."
+    )
     return figure
 
 
@@ -104,7 +122,7 @@ def random_steps(count: int, sigma: float, seed: int = 0) -> tuple[np.ndarray, n
 
 
 @styled
-def ceiling_figure(sigma: float = 0.5, count: int = 20_000, seed: int = 0) -> Figure:
+def ceiling_figure(sigma: float = 0.5, count: int = 8000, seed: int = 0) -> Figure:
     """Level and steepness of many smoothed functions: on the scale of H (left) and of Φ⁻¹(H) (right)."""
     level, slope = random_steps(count, sigma, seed)
     some = (level > 1e-4) & (level < 1 - 1e-4)
@@ -121,6 +139,12 @@ def ceiling_figure(sigma: float = 0.5, count: int = 20_000, seed: int = 0) -> Fi
     right.set(xlabel="level p = H(x)", ylabel="σ · |(Φ⁻¹∘H)′(x)|", ylim=(0, 1.38), title="on the scale of Φ⁻¹(H)")
     for axes in (left, right):
         axes.legend(loc="upper center")
+    figure.alt = (
+        f"Left, {count:,} dots under a dome: level p = H(x) across, slope times σ up. The dome φ(Φ⁻¹(p)) is 0 at the "
+        "levels 0 and 1 and touches the warm-up's horizontal line, 1/√(2π), only at level one half. Right, the same "
+        "functions on the scale of Φ⁻¹(H): the dots lie under a horizontal ceiling at 1, which is reached at every "
+        "level."
+    )
     return figure
 
 
@@ -146,7 +170,7 @@ def radii_figure() -> Figure:
     figure, axes = new_figure(width=8.6, height=3.9)
     axes.plot(failure, norm.isf(failure), color=GREEN, linewidth=2.6, label="Theorem 1.1: Φ⁻¹(p_A)")
     renyi = [renyi_radius(1 - q, q) for q in failure]
-    axes.plot(failure, renyi, color=PURPLE, linestyle="-.", label="Rényi (Li et al. 2018)")
+    axes.plot(failure, renyi, color=INDIGO, linestyle="-.", label="Rényi (Li et al. 2018)")
     for sharp, color, dashes, name in (
         (True, GREY, "--", "warm-up, sharp constant"),
         (False, INK, ":", "warm-up, lecture's constant"),
@@ -157,6 +181,11 @@ def radii_figure() -> Figure:
     axes.invert_xaxis()
     axes.set_title("a linear bound stops; Φ⁻¹ goes on")
     axes.legend(loc="upper left")
+    figure.alt = (
+        "Radius in units of σ against 1 − p_A on a logarithmic axis that runs to ever rarer errors. The theorem's "
+        "curve is highest and keeps rising. Rényi's runs below it and keeps rising too. The sharp warm-up levels off "
+        f"at {math.sqrt(math.pi / 2):.2f}, and the lecture's warm-up at half of that."
+    )
     return figure
 
 
@@ -177,13 +206,20 @@ def likelihood_figure(p_a: float, sigma: float, length: float) -> Figure:
     for axes in (left, right):
         axes.axvline(edge, color=INK, linestyle="--")
         axes.set_xlabel("position along δ, x at 0")
-    left.text(edge, 0.02, " not A", fontsize=9.5)
-    left.text(edge, 0.02, "A ", fontsize=9.5, ha="right")
+    height = 1.1 * norm.pdf(0) / sigma  # above the densities
+    left.text(edge, height, "  not A", fontsize=9.5)
+    left.text(edge, height, "A  ", fontsize=9.5, ha="right")
     left.set(ylabel="density", ylim=(0, 1.5 * norm.pdf(0) / sigma), title="the region A that gives least to x + δ")
     left.legend(loc="upper left", fontsize=8.5)
-    right.plot(z, np.exp((length * z - length**2 / 2) / sigma**2), color=PURPLE)
+    right.plot(z, np.exp((length * z - length**2 / 2) / sigma**2), color=INDIGO)
     right.set(yscale="log", ylabel="density at x + δ / density at x")
     right.set_title("the ratio only increases: cheap points lie on the left")
+    figure.alt = (
+        "Left, two Gaussian densities along δ, one around x and one around x + δ, with a vertical line; the region "
+        f"left of it is A. It holds {p_a:.3g} of the first density and {norm.cdf((edge - length) / sigma):.2f} of the "
+        "second. Right, the ratio of the second density to the first on a logarithmic axis: a straight rising line, "
+        "so that the cheapest points lie on the left."
+    )
     return figure
 
 
@@ -193,7 +229,7 @@ def likelihood_figure(p_a: float, sigma: float, length: float) -> Figure:
 @styled
 def gap_figure(p: float = 0.99, sigma: float = 1.0) -> Figure:
     """Certified and true radius at the centre of a ball with P(inside) = p, against the dimension."""
-    dimensions = np.unique(np.logspace(0, math.log10(3072), 24).astype(int))
+    dimensions = np.unique(np.logspace(0, math.log10(3072), 24).round().astype(int))
     true = [Ball(sigma * math.sqrt(ncx2.ppf(p, int(d), 0)), int(d)).true_radius(sigma) for d in dimensions]
     certified = bounds.certified_radius(p, sigma)
     figure, axes = new_figure(width=7.6, height=3.5)
@@ -203,6 +239,11 @@ def gap_figure(p: float = 0.99, sigma: float = 1.0) -> Figure:
     axes.set(xscale="log", xlabel="dimension d", ylabel=f"radius (σ = {sigma:g})", ylim=(0, 15))
     axes.set_title(f"two classifiers, both with p_A = {p:g} at x")
     axes.legend(loc="upper left")
+    figure.alt = (
+        f"Radius against the dimension from 1 to {dimensions[-1]} for p_A = {p:g} and σ = {sigma:g}. The certificate "
+        f"is a horizontal line at {certified:.3f}, on which the half-space's true radius lies; the true radius of a "
+        f"ball rises from {true[0]:.1f} to {true[-1]:.1f}."
+    )
     return figure
 
 
@@ -215,12 +256,17 @@ def walk_figure(distance, shares: dict[str, np.ndarray], p_lower: float, sigma: 
     radius = bounds.certified_radius(p_lower, sigma)
     fine = np.linspace(0, max(distance), 200)
     figure, axes = new_figure(width=8.4, height=3.9)
-    for (name, values), color, marker in zip(shares.items(), (SKY, BLUE, PURPLE), "osD", strict=False):
+    for (name, values), color, marker in zip(shares.items(), (SKY, BLUE, INDIGO), "osD", strict=False):
         axes.plot(distance, values, color=color, marker=marker, markersize=5, label=name)
     worst = norm.cdf(norm.ppf(p_lower) - fine / sigma)
     axes.plot(fine, worst, color=VERMILION, linewidth=2.6, label="least possible, from the bound on p_A")
-    axes.axvline(radius, color=GREEN, label=f"certified R = {radius:.3f}")
+    axes.axvline(radius, color=GREEN, label=f"certified R = {rounded_down(radius, 3)}")
     axes.axhline(0.5, color=INK, linestyle="--", linewidth=1.2)
     axes.set(xlabel="distance from the digit, pixels in [0, 1]", ylabel="share of votes for A", ylim=(0, 1.03))
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    figure.alt = (
+        "The share of votes for the digit's class against the distance walked, one curve each for "
+        f"{', '.join(shares)}, and below them the least possible share, the curve of the worst half-space, which "
+        f"crosses one half at the certified radius {rounded_down(radius, 3)}. No walk comes below that curve."
+    )
     return figure
