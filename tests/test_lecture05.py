@@ -33,10 +33,13 @@ def test_accuracies_and_curves_are_those_given():
     given = {"standard": [98, 50], "gaussian": [95, 80], "l2-pgd": [94, 79]}
     axes, digits = panels(figures.under_noise_figure((0, 0.5), given, images, 0.5))
     for name, values in given.items():
-        assert line(axes, name)[0].tolist() == [0, 0.5] and line(axes, name)[1].tolist() == values
-    shown = picture(digits)  # clean above, noisy below
-    np.testing.assert_allclose(shown[:8], np.concatenate(images[:, 0].numpy(), axis=1))
-    assert 0.2 < (shown[8:] - shown[:8]).std() < 0.5
+        places, drawn = line(axes, figures.TITLES.get(name, name))
+        assert places.tolist() == [0, 0.5] and drawn.tolist() == values
+    shown = picture(digits)  # clean above, noisy below, a white line between two
+    assert (shown[8] == 1).all() and (shown[:, 8::9] == 1).all()
+    clean, noisy = (np.delete(rows, (8, 17), axis=1) for rows in (shown[:8], shown[9:]))
+    np.testing.assert_allclose(clean, np.concatenate(images[:, 0].numpy(), axis=1))
+    assert 0.2 < (noisy - clean).std() < 0.5
     curves = {"gaussian": CURVE, "smoothed": CURVE / 2}
     (axes,) = panels(figures.three_methods_figure(np.arange(11), curves, 0.5))
     for name, values in curves.items():

@@ -20,6 +20,13 @@ class PlugInExplorer(Explorer):
     After each move: `truth` −log G_y, `bias`, `deviation` and `second_order`, Var/(2mG²).
     """
 
+    alt = (
+        "Left, the values that the plug-in estimate can take, as vertical bars with their probabilities, a solid line "
+        "at the truth and a dashed one at the estimate's mean, to the right of it. Right, the exact bias against m on "
+        "logarithmic axes, with the line Var/(2mG²), which it joins from above as m grows. Sliders: m, σ, and F_y "
+        "beyond the wall."
+    )
+
     @styled
     def __init__(self):
         self.m = slider("m, noise samples", SAMPLES, 4)
@@ -30,7 +37,11 @@ class PlugInExplorer(Explorer):
         self._stems.set_label("values of the estimate")
         self._truth = left.axvline(0, color=GREEN, linewidth=2, label="the truth, −log G_y")
         self._mean = left.axvline(0, color=VERMILION, linestyle="--", linewidth=2, label="mean of the estimate")
-        left.set(xlim=(0, 1.02 * WIDEST), ylim=(0, 1.5), xlabel="estimate of the loss (nats)")
+        left.set(
+            xlim=(0, 1.02 * WIDEST),
+            ylim=(0, 1.5),
+            xlabel="estimate of the loss (nats; beyond 1 logarithmic)",
+        )
         left.set_xscale("symlog", linthresh=1, linscale=2)
         left.set_xticks((0, 0.25, 0.5, 0.75, 1, 2, 4, 7), ("0", "¼", "½", "¾", "1", "2", "4", "7"))
         left.set(xlim=(0, 1.02 * WIDEST), ylabel="probability (tallest = 1)", yticks=(0, 0.5, 1))
