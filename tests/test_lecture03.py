@@ -120,16 +120,53 @@ def test_pairs_win_on_a_hill_and_the_baseline_on_a_slope():
         assert min(parts, key=lambda name: parts[name][0]) == better
 
 
+def test_the_split_adds_up_and_its_parts_are_even_and_odd():
+    for axes in panels(figures.split_figure()):
+        delta, whole = line(axes, "h(x + δ)")
+        even, odd = line(axes, "even part")[1], line(axes, "odd part")[1]
+        inner = abs((abs(delta) + 0.1) % 0.2 - 0.1) > 0.01  # away from the jumps
+        np.testing.assert_allclose((even + odd)[inner], whole[inner])
+        np.testing.assert_allclose(even[inner], even[::-1][inner])
+        np.testing.assert_allclose(odd[inner], -odd[::-1][inner])
+
+
+def test_the_table_of_variances_adds_up_and_names_the_best_constant():
+    table = figures.variance_table(sigma=0.5)
+    np.testing.assert_allclose(table["plain"], table["V_even(0)"] + table["V_odd"], atol=2e-3)
+    np.testing.assert_allclose(table["centred"], table["V_even(H)"] + table["V_odd"], atol=2e-3)
+    np.testing.assert_allclose(table["antithetic"], 2 * table["V_odd"], atol=2e-3)
+    z = np.linspace(-9, 9, 360_001)
+    weight = norm.pdf(z) * (z[1] - z[0])
+    for name, (h, x) in figures.EXAMPLES.items():
+        values, best = h(x + 0.5 * z), table["best c"][name]
+        cost = [weight @ (z * (values - c)) ** 2 for c in (best - 0.01, best, best + 0.01)]
+        assert cost[1] < min(cost[0], cost[2]) and table["H(x)"][name] == pytest.approx(weight @ values, abs=1e-3)
+
+
 # -- explorers ---------------------------------------------------------------------------------
 
 
 def test_steins_area_is_the_slope_and_no_slope_is_too_steep():
     steps = explorer("03 StepExplorer")
-    for sigma in explorers.SIGMAS[::3]:
-        for x in explorers.PLACES[::6]:
+    for sigma in (explorers.SIGMAS[0], 0.2, 0.5, explorers.SIGMAS[1]):
+        for x in np.linspace(*explorers.PLACES, 37):
             steps.move(x=x, sigma=sigma)
             assert steps.integral == pytest.approx(steps.slope, abs=0.01 / sigma)
             assert abs(steps.slope) <= 1 / (sigma * math.sqrt(2 * math.pi))
+
+
+def test_a_hand_moves_x_by_hundredths_and_a_drag_ends_where_the_slider_does():
+    steps = explorer("03 StepExplorer")
+    pictures = set()
+    for x in (0.3, 0.31, 0.32):
+        pictures.add(bytes(steps.drag(x + 0.003, 0.2).image.value))
+        assert steps.x.value == pytest.approx(x) and f"x = {x:g}," in steps.text.value
+        assert steps.level == pytest.approx(figures.smoothed(x, steps.sigma.value))
+    assert len(pictures) == 3
+    for beyond, end in zip((-100, 100), explorers.PLACES, strict=True):
+        assert steps.drag(beyond, 0).x.value == end
+    assert steps.x.continuous_update and steps.sigma.continuous_update
+    assert steps.reset().x.value == -0.3 and "H(x) = 0.7046" in steps.text.value
 
 
 def test_only_stein_pays_for_the_dimension():

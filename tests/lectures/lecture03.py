@@ -1,8 +1,9 @@
-"""Answers to notebook 03, right and wrong: Stein's estimator, antithetic pairs, the variance."""
+"""Answers to notebook 03, right and wrong: Stein's estimator, pairs, the variance, a jump without a slope."""
 
 import math
 
 import torch
+from scipy.stats import norm
 
 from lectures.exercise import Exercise
 from rslab.lectures.lecture03 import checks
@@ -92,8 +93,40 @@ VARIANCE = {
     "baseline": lambda d, sigma: (d / 4 - 1 / (2 * math.pi)) / sigma**2,
 }
 
+
+# -- exercise 4 ---------------------------------------------------------------------------------
+
+
+def hidden_jump(sigma):
+    a = sigma * math.sqrt(2 * math.log(2))  # φ(a/σ) = φ(0)/2
+    return [-a, 0.0, a], 1
+
+
+def lopsided(sigma):
+    """Another answer: a piece of σ/2 on the left, and on the right what is left of the density."""
+    rest = norm.pdf(0) - norm.pdf(0.5)
+    return torch.tensor([-0.5, 0.0, math.sqrt(-2 * math.log(rest * math.sqrt(2 * math.pi)))]) * sigma, 1
+
+
+HIDDEN_JUMP = {
+    "One edge alone": lambda sigma: ([0.0], 0),
+    "Two edges cannot": lambda sigma: ([0.0, 2 * sigma], 0),
+    "right for σ = 1": lambda sigma: hidden_jump(1.0),
+    "scale with σ²": lambda sigma: hidden_jump(sigma**2),
+    "balances the *masses*": lambda sigma: ([-0.67448975 * sigma, 0.0, 0.67448975 * sigma], 1),
+    "A slope stays": lambda sigma: ([-sigma, 0.0, sigma], 1),
+    "These are 5 edges": lambda sigma: ([-2.0, -1.0, 0.0, 1.0, 2.0], 0),
+    "increase from left to right": lambda sigma: ([0.0, -sigma], 1),
+    "no edge at 0": lambda sigma: ([sigma], 0),
+    "goes down at 0": lambda sigma: (hidden_jump(sigma)[0], 0),
+    "closer than σ/4": lambda sigma: ([-1e-7 * sigma, 0.0, 5 * sigma], 1),
+    "its values are 0 and 1": lambda sigma: ([0.0], 0.5),
+    "Return two things": lambda sigma: [-sigma, 0.0, sigma],
+}
+
 EXERCISES = (
     Exercise(checks.stein, (stein,), STEIN),
     Exercise(checks.antithetic, (pairs(),), PAIRS),
     Exercise(checks.variance, (total_variance,), VARIANCE),
+    Exercise(checks.hidden_jump, (hidden_jump, lopsided), HIDDEN_JUMP),
 )

@@ -1,9 +1,10 @@
-"""Checks of notebook 03: Stein's estimator, antithetic pairs, the variance against d."""
+"""Checks of notebook 03: Stein's estimator, antithetic pairs, the variance against d, a jump without a slope."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+from scipy.stats import norm
 from torch import Tensor
 
 from rslab.lectures.answers import Wrong, answer, compare, passed, within
@@ -140,3 +141,77 @@ def _check_variance(value: float, d: int, sigma: float) -> None:
     case = f"d = {d}, σ = {sigma}"
     otherwise = f"For {case} expected {right:.5g}, came {value:.5g}. Start from E[δᵢ² h²]/σ⁴."
     compare(value, right, faults, otherwise, f"{case}: came {value:.5g}.")
+
+
+# -- exercise 4 ----------------------------------------------------------------------
+
+NARROWEST = 0.25  # of a piece of h, in units of σ: else a hairline beside 0 would do
+
+
+def hidden_jump(function: Callable) -> None:
+    """Check `function(sigma)` → (edges, first): h is `first` at the far left and flips between 0 and 1 at each edge.
+
+    At most three edges, one of them 0, where h goes up; H′(0) = 0.
+    """
+    for sigma in (0.5, 2.0, 0.12):
+        edges, first = _read_steps(answer(function, sigma))
+        _check_steps(edges, first, sigma)
+        slope = _slope_at_zero(edges, first, sigma)
+        if abs(slope) > 1e-6:
+            raise Wrong(_why_a_slope(edges, first, sigma, slope))
+    passed("hidden_jump: h jumps from 0 to 1 at 0, and H′(0) = 0. A flat H does not mean a calm h.")
+
+
+def _read_steps(result) -> tuple[list[float], int]:
+    try:
+        edges, first = result
+        edges, first = [float(edge) for edge in edges], float(first)
+    except (TypeError, ValueError) as error:
+        raise Wrong("Return two things: a list of increasing edges, and the value (0 or 1) at the far left.") from error
+    if first not in (0, 1):
+        raise Wrong(f"h is {first:g} at the far left: its values are 0 and 1.")
+    return edges, int(first)
+
+
+def _check_steps(edges: Sequence[float], first: int, sigma: float) -> None:
+    """Everything that is asked but for the slope."""
+    case = f"σ = {sigma}: edges {[round(edge, 4) for edge in edges]}, {first} at the far left"
+    if len(edges) > 3:
+        raise Wrong(f"These are {len(edges)} edges: three are enough. ({case})")
+    if not all(math.isfinite(edge) for edge in edges) or any(b <= a for a, b in zip(edges, edges[1:], strict=False)):
+        raise Wrong(f"The edges must be finite and increase from left to right. ({case})")
+    if min((abs(edge) for edge in edges), default=1.0) > 1e-9 * sigma:
+        raise Wrong(f"There is no edge at 0: the jump must be where the slope is asked. ({case})")
+    at_zero = min(range(len(edges)), key=lambda number: abs(edges[number]))
+    if (first + at_zero) % 2:
+        raise Wrong(f"h goes down at 0: it must go up, from 0 to 1. ({case})")
+    if any(b - a < NARROWEST * sigma for a, b in zip(edges, edges[1:], strict=False)):
+        raise Wrong(f"Two edges are closer than σ/4: make each piece at least that wide. ({case})")
+
+
+def _slope_at_zero(edges: Sequence[float], first: int, sigma: float) -> float:
+    """σ · H′(0), exactly: each edge adds its jump, up or down, times the density of the noise there."""
+    up = 1 - 2 * first
+    return sum(up * (-1) ** number * float(norm.pdf(edge / sigma)) for number, edge in enumerate(edges))
+
+
+def _why_a_slope(edges: Sequence[float], first: int, sigma: float, slope: float) -> str:
+    """The sentence about edges that are well formed but leave a slope."""
+    came = f"σ = {sigma}: H′(0) = {slope / sigma:.4f}"
+    if len(edges) == 1:
+        return f"One edge alone is a half-space, and at its edge no function is steeper. ({came})"
+    if len(edges) == 2:
+        return f"Two edges cannot do it: the density at the other edge is smaller than at 0, so a rest stays. ({came})"
+    for scale, said in (
+        (sigma, "These edges are right for σ = 1: multiply them by σ."),
+        (1 / sigma, "These edges scale with σ²: σ itself is the standard deviation."),
+    ):
+        if abs(_slope_at_zero([scale * edge for edge in edges], first, sigma)) < 1e-6:
+            return f"{said} ({came})"
+    left, _, right = (float(norm.cdf(edge / sigma)) for edge in edges)
+    if abs(edges[1]) <= 1e-9 * sigma and abs(left - (right - 0.5)) < 1e-6:
+        return f"This balances the *masses* on both sides. Stein weighs each noise by δ: balance E[δ h(δ)]. ({came})"
+    return (
+        f"A slope stays. The edge at 0 adds φ(0)/σ = {norm.pdf(0) / sigma:.4f}; "
+        f"the other edges must take away as much. ({came})"
+    )

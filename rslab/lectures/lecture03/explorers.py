@@ -3,11 +3,12 @@
 import math
 from functools import cache
 
+import ipywidgets as widgets
 import numpy as np
 from matplotlib.patches import Polygon
 from scipy.stats import norm
 
-from rslab.lectures.explorer import Explorer, set_nearest, slider
+from rslab.lectures.explorer import Explorer, slider
 from rslab.lectures.lecture03.figures import (
     COLORS,
     ESTIMATORS,
@@ -20,20 +21,41 @@ from rslab.lectures.lecture03.figures import (
 )
 from rslab.lectures.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, VERMILION, new_figure, styled
 
-SIGMAS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
-PLACES = tuple(round(-2.4 + 0.02 * k, 2) for k in range(221))
+PLACES, SIGMAS = (-2.8, 2.4), (0.05, 1.0)  # least and largest; a hundredth is less than a pixel of the picture
+STEP = 0.01
+
+
+def fine_slider(label: str, ends: tuple[float, float], value: float) -> widgets.FloatSlider:
+    """A slider that a hand can move finely: the curves are closed formulas, so any value will do."""
+    return widgets.FloatSlider(
+        value=value,
+        min=ends[0],
+        max=ends[1],
+        step=STEP,
+        description=label,
+        continuous_update=True,
+        readout_format=".2f",
+        style={"description_width": "190px"},
+        layout=widgets.Layout(width="560px", max_width="100%"),
+    )
 
 
 class StepExplorer(Explorer):
     """x and σ: the staircase, the noise around x and H with its tangent (left); Stein's integrand (right).
 
-    After each move: `level` H(x), `slope` H′(x), `integral` the net area of the integrand (by quadrature).
+    x follows the slider or the picture, dragged on its left half. After each move: `level` H(x), `slope` H′(x),
+    `integral` the net area of the integrand (by quadrature).
     """
+
+    alt = """Left, a staircase h, the bell of the noise around x, the smoothed curve H and at x its tangent, whose slope
+        was found by Stein's identity. Right, the function whose net area is σ times the slope: δ/σ times h times the
+        density, green to the right of 0 and pink to the left; dashed, what it would be if h were 1 everywhere, with two
+        areas that cancel."""
 
     @styled
     def __init__(self):
-        self.x = slider("x", PLACES, -0.3)
-        self.sigma = slider("σ of the noise", SIGMAS, 0.3)
+        self.x = fine_slider("x", PLACES, -0.3)
+        self.sigma = fine_slider("σ of the noise", SIGMAS, 0.3)
         figure, (left, right) = new_figure(1, 2, width=9.8, height=3.9, width_ratios=(1.25, 1))
         self._t = np.linspace(-3, 2.6, 700)
         self._window = left.add_patch(Polygon([(0, 0)] * 3, color=ORANGE, alpha=0.25, label="the noise around x"))
@@ -56,7 +78,7 @@ class StepExplorer(Explorer):
         super().__init__(figure, [self.x, self.sigma], moving, drag=left)
 
     def dragged(self, x: float, y: float) -> None:
-        set_nearest(self.x, x)
+        self.x.value = round(min(max(x, self.x.min), self.x.max) / STEP) * STEP
 
     def update(self) -> str:
         x, sigma = self.x.value, self.sigma.value
@@ -98,6 +120,11 @@ class DimensionExplorer(Explorer):
 
     h = Φ(x₁) at x = 0. After each move: `errors`, {estimator: √(E‖estimate − ∇H‖²) / ‖∇H‖}.
     """
+
+    alt = """Left, on logarithmic axes, the variance of the estimate with the chosen number of values against the
+        dimension: three rising lines for plain, centred and antithetic Stein, a horizontal one for the plug-in, the
+        squared length of the gradient dotted, and the chosen d as a vertical line. Right, the relative error of the
+        gradient as a bar for each of the four; a dotted line at 1, where the estimate is nothing but noise."""
 
     @styled
     def __init__(self):

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import norm
 from torch import Tensor
@@ -43,6 +44,9 @@ def step_figure(sigmas: tuple[float, ...] = (0.1, 0.3, 1.0)) -> Figure:
         axes.plot(t, smoothed(t, sigma), color=color, linestyle=dashes, label=f"H, σ = {sigma:g}")
     axes.set(xlabel="x", ylabel="value", ylim=(-0.03, 1.05), xlim=(-3, 2.5))
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    figure.alt = f"""A staircase h with {len(LEVELS)} levels between 0 and 1 that goes up, down, up and down again,
+        and its smoothing H for σ = {", ".join(f"{sigma:g}" for sigma in sigmas)}. With little noise only the corners
+        are rounded; with more, the steps become two hills with a valley between; with most, one broad hill is left."""
     return figure
 
 
@@ -64,6 +68,10 @@ def wave_figure(sigma: float = 0.5) -> Figure:
     right.axhline(1 / math.sqrt(2 * math.pi), color=ORANGE, linestyle="--", label="1/√(2π): for any h into [0, 1]")
     right.set(xlabel="kσ, frequency × width of the noise", ylim=(0, 0.6), title="fast waves become flat")
     right.legend(loc="upper right")
+    figure.alt = f"""Left, waves with k = 1, 2 and 6 and their smoothing with σ = {sigma:g}: the slow one is nearly
+        unchanged, the fast one nearly flat. Right, against kσ, the steepest slope of H times σ: it rises, peaks at
+        {0.5 * math.exp(-0.5):.3f} where kσ is 1, and falls to 0. It stays below a dashed line at
+        {1 / math.sqrt(2 * math.pi):.3f}, while the slope of h, dotted, crosses that line and goes on."""
     return figure
 
 
@@ -101,6 +109,54 @@ def total_variance(parts: tuple[float, float], dimension):
     return along + (dimension - 1) * across
 
 
+# Functions of one number, and the place from which each is looked at.
+EXAMPLES: dict[str, tuple[Callable, float]] = {
+    "a step at 0, from 0.2": (lambda t: (t > 0).astype(float), 0.2),
+    "a hill, |t| < 1, from 0.2": (lambda t: (abs(t) < 1).astype(float), 0.2),
+    "the staircase, from 1.5": (staircase, 1.5),
+}
+
+
+@styled
+def split_figure(sigma: float = 0.5) -> Figure:
+    """The first two `EXAMPLES` seen from x: h(x + δ) as the sum of an even and an odd function of δ."""
+    distance = np.linspace(-1.6, 1.6, 1601)
+    figure, axes = new_figure(1, 2, width=9.6, height=3.6, sharey=True)
+    for panel, (name, (h, x)) in zip(axes, EXAMPLES.items(), strict=False):
+        plus, minus = h(x + distance), h(x - distance)
+        bell = 0.35 * np.exp(-((distance / sigma) ** 2) / 2)
+        panel.fill_between(distance, bell, color=ORANGE, alpha=0.25, linewidth=0, label="the noise")
+        panel.plot(distance, plus, color=INK, linewidth=1.3, label="h(x + δ)")
+        panel.plot(distance, (plus + minus) / 2, color=BLUE, linestyle="--", label="even part e(δ)")
+        panel.plot(distance, (plus - minus) / 2, color=VERMILION, linestyle="-.", label="odd part o(δ)")
+        panel.set(xlabel="δ", title=name, ylim=(-0.6, 1.08))
+    axes[1].legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    figure.alt = f"""Two panels with δ across, the bell of the noise with σ = {sigma:g} behind the lines. Left, a step:
+        the even part is one half, and 1 on a short piece in the middle; the odd part climbs from minus one half to plus
+        one half. Right, a hill: the even part is 1 under the bell and falls to 0 at its sides; the odd part is 0 but
+        for two short pieces at the sides, plus one half on the left and minus one half on the right."""
+    return figure
+
+
+def variance_table(sigma: float = 0.5) -> pd.DataFrame:
+    """For each of the `EXAMPLES`, per value of h, in one dimension: what the odd and the even part add to the variance.
+
+    The even part with c = 0 and with c = H(x); the three estimators are sums of these columns. Last, H(x) itself and
+    the c with the least variance.
+    """
+    z = np.linspace(-9, 9, 36_001)
+    weight = norm.pdf(z) * (z[1] - z[0])
+    rows = {}
+    for name, (h, x) in EXAMPLES.items():
+        parts, _ = variance_parts(h, x, sigma)
+        plain, centred, pairs = (parts[key][0] for key in ESTIMATORS)
+        odd = pairs / 2
+        values = h(x + sigma * z)
+        rows[name] = (odd, plain - odd, centred - odd, plain, centred, pairs, weight @ values, weight @ (z**2 * values))
+    columns = ["V_odd", "V_even(0)", "V_even(H)", "plain", "centred", "antithetic", "H(x)", "best c"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).round(3)
+
+
 @styled
 def error_figure(x: float = 0.2, sigma: float = 0.5, runs: int = 300, seed: int = 0) -> Figure:
     """Simulated error of the three estimators of H′ for h = 1[t > 0], against the number of values of h."""
@@ -124,8 +180,16 @@ def error_figure(x: float = 0.2, sigma: float = 0.5, runs: int = 300, seed: int 
         axes.plot(budgets, exact, color=COLORS[name], linestyle=DASHES[name], label=f"{name}")
     axes.axhline(true, color=INK, linestyle=":", label=f"H′(x) itself, {true:.3f}")
     axes.set(xscale="log", yscale="log", xlabel="values of h used", ylabel="root mean squared error")
+    # Few ticks, in plain numbers: the powers and their multiples that matplotlib writes run into one another.
+    axes.set_xticks(budgets, [f"{budget:,}" for budget in budgets])
+    axes.set_yticks((0.01, 0.03, 0.1, 0.3, 1), ("0.01", "0.03", "0.1", "0.3", "1"))
+    axes.minorticks_off()
     axes.set_title("points: simulated; lines: exact")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    order = sorted(ESTIMATORS, key=lambda name: parts[name][0])
+    figure.alt = f"""Root mean squared error of the slope of a step at x = {x:g}, against the number of values of h, on
+        logarithmic axes: three parallel lines that fall like one over the square root. From the lowest to the highest:
+        {", ".join(order)}. Simulated points lie on the exact lines; a dotted line above them is the slope itself."""
     return figure
 
 
@@ -154,6 +218,11 @@ def variance_figure(sigma: float = 0.5) -> Figure:
     axes.set(xscale="log", yscale="log", xlabel="dimension d", ylabel="variance of one sample", ylim=(1e-5, 1e6))
     axes.set_title(f"h = Φ(x₁), σ = {sigma:g}, at x = 0")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    largest = total_variance(parts["plain"], dimensions[-1])
+    figure.alt = f"""Variance of one sample against the dimension, on logarithmic axes. Stein's three estimators rise in
+        proportion to d, the plain one to {largest:,.0f} at ImageNet's {dimensions[-1]:,} dimensions. The plug-in is a
+        horizontal line at {plug_in_variance(0.0, sigma):.2g}, below the squared length of the gradient at
+        {slope**2:.2g}, in every dimension. Vertical lines mark the digits, CIFAR-10 and ImageNet."""
     return figure
 
 
@@ -170,4 +239,7 @@ def gradient_images_figure(image: Tensor, gradients: dict[str, Tensor]) -> Figur
         cell.grid(False)
         cell.set_title(name, fontsize=9.5)
     figure.encoding = "png"
+    figure.alt = f"""The digit, and {len(gradients)} pictures of gradients of its size: red where more ink raises the
+        probability of its class, blue where it lowers it. In order: {"; ".join(gradients)}. From left to right the
+        speckles give way to one pattern, and the last ones look alike."""
     return figure
