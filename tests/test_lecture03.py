@@ -169,6 +169,37 @@ def test_a_hand_moves_x_by_hundredths_and_a_drag_ends_where_the_slider_does():
     assert steps.reset().x.value == -0.3 and "H(x) = 0.7046" in steps.text.value
 
 
+def test_what_is_drawn_by_hand_is_smoothed_and_its_slope_has_a_limit():
+    drawn = explorer("03 DrawExplorer")
+    z = np.linspace(-10, 10, 400_001)
+    weight = norm.pdf(z) * (z[1] - z[0])
+    rng, limit = np.random.default_rng(0), norm.pdf(0)
+    for sigma in (0.05, 0.5, 1.0):
+        for x, y in zip(np.linspace(-2.9, 2.9, 30), rng.random(30), strict=True):
+            drawn.drag(x, y)
+        drawn.move(sigma=sigma)
+        cells = np.clip(np.searchsorted(explorers.CELLS, sigma * z) - 1, 0, 59)
+        values = drawn.heights[cells]
+        assert drawn.level == pytest.approx(weight @ values, abs=1e-4)
+        assert sigma * drawn.slope == pytest.approx(weight @ (z * values), abs=1e-3)
+        assert abs(sigma * drawn.slope) < limit
+        assert sigma * drawn.draw(lambda t: t < 0).slope == pytest.approx(-limit)
+    assert sigma * drawn.move(shape="a step at 0").slope == pytest.approx(limit)
+    assert drawn.reset().slope == pytest.approx(0, abs=1e-12) and drawn.sigma.value == 0.5
+
+
+def test_a_stroke_fills_the_cells_between_two_messages_and_a_new_one_begins_anew():
+    drawn = explorer("03 DrawExplorer").draw(lambda t: 0 * t)
+    drawn.drag(-1.95, 0.2).drag(-1.45, 0.7)
+    np.testing.assert_allclose(drawn.heights[10:16], np.linspace(0.2, 0.7, 6))
+    drawn.drag(2.05, 1.2)  # far away, and above 1
+    assert drawn.heights[50] == 1 and drawn.heights[16:50].max() == drawn.heights[51:].max() == 0
+    drawn.drag(1.85, 0.5)
+    np.testing.assert_allclose(drawn.heights[48:51], [0.5, 0.75, 1.0])
+    drawn.drag(3.0, 0.1)
+    drawn.reset()
+
+
 def test_only_stein_pays_for_the_dimension():
     dimensions = explorer("03 DimensionExplorer")
     for sigma in explorers.NOISES[::2]:

@@ -1,4 +1,4 @@
-"""Explorers of notebook 03: a staircase and its slope, and the price of the dimension."""
+"""Explorers of notebook 03: a staircase and its slope, an h drawn by hand, and the price of the dimension."""
 
 import math
 from functools import cache
@@ -99,6 +99,99 @@ class StepExplorer(Explorer):
         return (
             f"x = {x:g}, σ = {sigma:g}: h(x) = {float(staircase(x)):g}, H(x) = {self.level:.4f}, "
             f"H′(x) = {self.slope:+.4f}; no h into [0, 1] has a slope beyond ±{limit:.4f}"
+        )
+
+
+# -- an h drawn by hand -------------------------------------------------------------------------
+
+CELLS = np.linspace(-3, 3, 61)  # edges; h is constant in between
+SHAPES = {
+    "a hill around 0": lambda t: abs(t) < 0.8,
+    "a spike beside 0": lambda t: (t > 0.3) & (t < 0.6),
+    "a fast comb": lambda t: np.floor(t / 0.2) % 2 == 0,
+    "a ramp": lambda t: (0.5 + t / 2).clip(0, 1),
+    "a step at 0": lambda t: t > 0,
+}
+
+
+class DrawExplorer(Explorer):
+    """h is drawn by hand (or a shape is chosen): H with its tangent at 0 (left), the slope beside its limit (right).
+
+    After each move: `heights` of h in each of the 60 cells, `level` H(0), `slope` H′(0), both exact. Beyond the
+    picture h goes on as at its ends.
+    """
+
+    alt = """Left, a function h between 0 and 1, drawn by hand or chosen, the bell of the noise around 0, the smoothed
+        curve H, and its tangent at 0. Right, the slope of H at 0, times σ, as a bar between two dashed lines, the
+        limits that no h into [0, 1] passes."""
+
+    @styled
+    def __init__(self):
+        self.shape = widgets.Dropdown(
+            options=list(SHAPES),
+            description="begin with",
+            style={"description_width": "190px"},
+            layout=widgets.Layout(width="560px", max_width="100%"),
+        )
+        self.sigma = fine_slider("σ of the noise", SIGMAS, 0.5)
+        self._drawn: str | None = None  # the shape that `heights` began with
+        self._last: tuple[int, float] | None = None
+        self._middles = (CELLS[1:] + CELLS[:-1]) / 2
+        figure, (left, right) = new_figure(1, 2, width=9.8, height=3.7, width_ratios=(2.6, 1))
+        self._t = np.linspace(-3, 3, 400)
+        self._bell = left.plot(self._t, self._t, color=ORANGE, linewidth=1.5, label="the noise around 0")[0]
+        self._h = left.stairs(np.zeros(len(self._middles)), CELLS, baseline=None, color=INK, linewidth=1.3, label="h")
+        self._curve = left.plot(self._t, self._t, color=BLUE, label="H")[0]
+        self._tangent = left.plot([0, 0], [0, 0], color=VERMILION, linewidth=2.5, label="slope at 0")[0]
+        left.set(xlim=(-3, 3), ylim=(-0.05, 1.3), yticks=np.arange(0, 1.1, 0.2), xlabel="place", ylabel="value")
+        left.set_title("draw h here, with the mouse or a finger")
+        left.legend(loc="upper center", ncols=4, fontsize=8.5)
+        limit = float(norm.pdf(0))
+        self._bar = right.barh([0], [0], color=VERMILION, height=0.5)[0]
+        for side in (-limit, limit):
+            right.axvline(side, color=INK, linestyle="--", linewidth=1.5)
+        right.axvline(0, color=GREY, linewidth=1)
+        right.set(xlim=(-0.5, 0.5), ylim=(-1, 1), yticks=(), xlabel="σ · H′(0)", title="how steep, and the limits")
+        moving = [self._bell, self._h, self._curve, self._tangent, self._bar]
+        super().__init__(figure, [self.shape, self.sigma], moving, drag=left)
+
+    def draw(self, function) -> "DrawExplorer":
+        """Set h to `function(middles of the cells)`, within [0, 1]."""
+        with self._one_redraw():
+            self.heights = np.clip(np.asarray(function(self._middles), float), 0, 1)
+        return self
+
+    def dragged(self, x: float, y: float) -> None:
+        here, y = int(np.clip(np.searchsorted(CELLS, x) - 1, 0, len(self._middles) - 1)), min(max(y, 0.0), 1.0)
+        # Cells that the hand passed between two messages lie on the line between them; a new stroke begins anew.
+        start, height = self._last if self._last and abs(self._last[0] - here) < 15 else (here, y)
+        step = 1 if here >= start else -1
+        passed = np.arange(start, here + step, step)
+        self.heights[passed] = np.linspace(height, y, len(passed)) if here != start else y
+        self._last = here, y
+
+    def reset(self):
+        self._drawn = None
+        return super().reset()
+
+    def update(self) -> str:
+        if self._drawn != self.shape.value:
+            self._drawn, self._last = self.shape.value, None
+            self.heights = np.asarray(SHAPES[self.shape.value](self._middles), float)
+        sigma = self.sigma.value
+        edges = np.concatenate(([-np.inf], CELLS[1:-1], [np.inf]))
+        self._h.set_data(self.heights)
+        self._curve.set_ydata(np.diff(norm.cdf((edges - self._t[:, None]) / sigma), axis=1) @ self.heights)
+        self._bell.set_ydata(0.5 * np.exp(-((self._t / sigma) ** 2) / 2))
+        self.level = float(np.diff(norm.cdf(edges / sigma)) @ self.heights)
+        scaled = float(-np.diff(norm.pdf(edges / sigma)) @ self.heights)  # E[z h(σz)]
+        self.slope = scaled / sigma
+        reach = 0.6 / math.hypot(1, self.slope)
+        self._tangent.set_data([-reach, reach], [self.level - reach * self.slope, self.level + reach * self.slope])
+        self._bar.set_width(scaled)
+        return (
+            f"σ = {sigma:g}: H(0) = {self.level:.4f}, H′(0) = {self.slope:+.4f}, "
+            f"times σ {scaled:+.4f}; no h into [0, 1] gets beyond ±{norm.pdf(0):.4f}"
         )
 
 
