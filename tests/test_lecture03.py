@@ -165,6 +165,7 @@ def test_a_hand_moves_x_by_hundredths_and_a_drag_ends_where_the_slider_does():
     assert len(pictures) == 3
     for beyond, end in zip((-100, 100), explorers.PLACES, strict=True):
         assert steps.drag(beyond, 0).x.value == end
+    assert steps.move(x=-0.29999999999999982).text.value.startswith("x = -0.3, σ = 0.3: h(x) = 0.3,")
     assert steps.x.continuous_update and steps.sigma.continuous_update
     assert steps.reset().x.value == -0.3 and "H(x) = 0.7046" in steps.text.value
 

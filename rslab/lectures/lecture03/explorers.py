@@ -78,10 +78,11 @@ class StepExplorer(Explorer):
         super().__init__(figure, [self.x, self.sigma], moving, drag=left)
 
     def dragged(self, x: float, y: float) -> None:
-        self.x.value = round(min(max(x, self.x.min), self.x.max) / STEP) * STEP
+        self.x.value = round(min(max(x, self.x.min), self.x.max), 2)
 
     def update(self) -> str:
-        x, sigma = self.x.value, self.sigma.value
+        # A browser sends −0.29999999999999982 for −0.3, which is on the other side of an edge.
+        x, sigma = round(self.x.value, 2), self.sigma.value
         self.level, self.slope = float(smoothed(x, sigma)), float(smoothed_slope(x, sigma))
         self._curve.set_ydata(smoothed(self._t, sigma))
         window = 0.5 * np.exp(-(((self._t - x) / sigma) ** 2) / 2)
