@@ -114,7 +114,7 @@ def test_the_abstention_figure_shows_how_often_predict_answers():
         assert answers[1][place] == pytest.approx(chance[answered].sum(), abs=1e-12)
         assert answers[0][place] == pytest.approx(chance[2 * count != n].sum())
         wrong = chance[answered & (2 * count < n)].sum(), chance[2 * count < n].sum()
-        for label, expected in zip(("binomial test", "slide"), wrong, strict=True):
+        for label, expected in zip(("binomial test", "tempting"), wrong, strict=True):
             assert line(left, label)[1][place] == pytest.approx(max(expected, 1e-12), rel=1e-9)
 
 

@@ -198,7 +198,7 @@ def _check_abstention(label: int, counts: list[int], alpha: float) -> None:
             )
         raise Wrong(
             f"For {case} you answer, but the p-value is {p_value:.3f}. A lead n_A − n_B is a number of votes, α a "
-            "probability: `n_A - n_B < α`, the slide's rule, only catches ties. Compare the test's p-value with α."
+            "probability: `n_A - n_B < α`, the tempting rule, only catches ties. Compare the test's p-value with α."
         )
     if binomtest(first, sum(counts), 0.5).pvalue > alpha:
         raise Wrong(

@@ -105,7 +105,8 @@ class _MapExplorer(Explorer):
 class DecisionMapExplorer(_MapExplorer):
     """σ and the image x = (pixel 1, pixel 2): f's regions, the votes, g's regions with the certified disc.
 
-    After each move: `lower` (p̲_A), `radius` (0 when abstaining), `prediction` (−1 when abstaining).
+    After each move: `lower` (p̲_A), `radius` (0 when abstaining), `prediction` (−1 when abstaining), `f_says` and
+    `g_says`, the classes at x.
     """
 
     alt = """Two maps of the unit square with a bar chart between them; digits 0 to 3 name the classes. Left, f's
@@ -150,6 +151,7 @@ class DecisionMapExplorer(_MapExplorer):
         self.lower = bounds.lower_confidence_bound(self.count, N, ALPHA)
         self.radius = bounds.certified_radius(self.lower, sigma)
         self.prediction = selected if self.radius > 0 else -1
+        self.f_says, self.g_says = self._answers()
         for bar, count in zip(self._bars, counts, strict=True):
             bar.set_height(count / N)
         self._bound.set_data([selected - 0.45, selected + 0.45], [self.lower] * 2)
@@ -162,7 +164,7 @@ class DecisionMapExplorer(_MapExplorer):
             star.set_data([x[0]], [x[1]])
         answer = f"R = {rounded_down(self.radius, 4)}" if self.radius > 0 else "p̲_A ≤ ½: ABSTAIN"
         return (
-            f"σ = {sigma:g}, x = ({x[0]:g}, {x[1]:g}): f(x) is {REGION_NAMES[self._answers()[0]]}; "
+            f"σ = {sigma:g}, x = ({x[0]:g}, {x[1]:g}): f(x) is {REGION_NAMES[self.f_says]}; "
             f"{self.count} of {N:,} votes for {REGION_NAMES[selected]}, p̲_A = {rounded_down(self.lower, 4)} "
             f"(α = {ALPHA:g}); {answer}"
         )

@@ -285,14 +285,14 @@ def too_large_probability(p, n: int, alpha: float):
 def abstention_figure(p_a: float = 0.52, alpha: float = 0.001) -> Figure:
     """PREDICT with two classes, p_A given: how often it answers wrongly (left) and at all (right), against n.
 
-    The slide's rule answers whenever n_A − n_B ≥ α, the correct one when the binomial test's p-value is ≤ α.
+    The tempting rule answers whenever n_A − n_B ≥ α, the correct one when the binomial test's p-value is ≤ α.
     """
     sizes = np.unique(np.logspace(1, 5, 60).astype(int))
     half = sizes // 2
     need = np.array([least_top_count(int(n), alpha) for n in sizes])  # votes of the winner
     wrong_rule, wrong_test = binom.cdf(np.ceil(sizes / 2) - 1, sizes, p_a), binom.cdf(sizes - need, sizes, p_a)
     figure, (left, right) = new_figure(1, 2, width=9.0, height=3.6)
-    left.plot(sizes, np.maximum(wrong_rule, 1e-12), color=VERMILION, linestyle="--", label="slide: n_A − n_B ≥ α")
+    left.plot(sizes, np.maximum(wrong_rule, 1e-12), color=VERMILION, linestyle="--", label="tempting: n_A − n_B ≥ α")
     left.plot(sizes, np.maximum(wrong_test, 1e-12), color=GREEN, label="binomial test: p-value ≤ α")
     left.axhline(alpha, color=INK, linestyle=":", label=f"α = {alpha:g}")
     left.set(xscale="log", yscale="log", ylim=(1e-8, 2), xlabel="votes n", ylabel="P(wrong answer)")
@@ -303,9 +303,10 @@ def abstention_figure(p_a: float = 0.52, alpha: float = 0.001) -> Figure:
     right.set(xscale="log", ylim=(0, 1.05), xlabel="votes n", ylabel="P(any answer)", title="the price: abstentions")
     right.legend(handles=left.get_lines(), loc="center left", bbox_to_anchor=(0, 0.35))  # on the left it hid a curve
     figure.alt = f"""Left, the probability of a wrong answer against the votes n, for two classes with p_A =
-        {p_a:g}. The printed rule starts near one half and is below α = {alpha:g} only after several thousand votes;
-        the binomial test is below α at every n. Right, the price: the test hardly ever answers below a thousand
-        votes and almost always above twenty thousand, while the printed rule always answers except at ties."""
+        {p_a:g}. The tempting rule starts near one half and is below α = {alpha:g} only after several thousand
+        votes; the binomial test is below α at every n. Right, the price: the test hardly ever answers below a
+        thousand votes and almost always above twenty thousand, while the tempting rule always answers except at
+        ties."""
     return figure
 
 
