@@ -1,13 +1,15 @@
 """Notebook 08: looking early, the float32 counterexample, figures and what the explorer computes."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from drawn import at, heights, line, panels, xy
+from drawn import at, heights, line, panels, picture, xy
 from explorers import explorer
 from scipy.stats import binom, norm
 
 from rslab.lectures.lecture08 import breakit, explorers, figures
+from rslab.report.tables import certified_accuracy
 from rslab.smoothing.sequential import SequentialPlan, looks
 
 # -- figures ----------------------------------------------------------------------------------
@@ -63,6 +65,41 @@ def test_votes_methods_and_precision_show_the_numbers_given():
     (axes,) = panels(figures.precision_figure([(9, 0.1, 0.4), (8, 0.2, 0.6)]))
     assert [bar.get_width() for bar in axes.patches] == [0.4, 0.6]
     assert line(axes, "an image of class 1")[0].tolist() == [0.1, 0.2]
+
+
+def test_denoised_curves_are_the_certified_accuracy_of_the_logs_and_the_band_is_of_the_seeds():
+    def log(radii):
+        return pd.DataFrame({"idx": range(len(radii)), "correct": 1, "radius": radii})
+
+    runs = {label: [log([0.1, 0.2, 0.3]), log([0.1, 0.2, 0.7])] for label in figures.DENOISED_STYLES}
+    figure = figures.denoised_figure({0.25: runs, 0.5: runs})
+    for axes in panels(figure):
+        radii, drawn = line(axes, "Gaussian training")
+        assert drawn == pytest.approx(
+            (certified_accuracy(runs["SmoothAdv"][0], radii) + certified_accuracy(runs["SmoothAdv"][1], radii)) / 2
+        )
+        assert len(axes.lines) == len(axes.collections) == 5
+    assert "At σ = 0.25 and radius 0.25, in percent: standard alone 33" in figure.alt
+
+
+def test_published_denoisers_are_drawn_where_a_number_was_read():
+    table = figures.published_denoisers()
+    assert ((table >= 0) & (table <= 100) | table.isna()).all(axis=None)
+    assert table.loc[("ImageNet", "SmoothAdv, 2019")].dropna().to_dict() == {0.5: 56, 1.0: 43, 1.5: 37, 2.0: 27}
+    assert table.loc[("CIFAR-10", "SmoothAdv, 2019"), 0.25] == 73  # lecture 14's table
+    for axes, data in zip(panels(figures.published_denoisers_figure()), figures.PUBLISHED_DENOISERS, strict=True):
+        assert len(axes.lines) == 6
+        for name, row in table.loc[data].iterrows():
+            radii, drawn = line(axes, name)
+            assert row.dropna().to_dict() == dict(zip(radii, drawn, strict=True))
+
+
+def test_denoisers_are_shown_image_by_image():
+    rows = {"clean": torch.zeros(3, 1, 8, 8), "noisy": torch.ones(3, 1, 8, 8)}
+    axes = panels(figures.denoisers_figure(rows, ("1", "2", "3")))
+    assert [panel.get_title() for panel in axes] == ["1", "2", "3", "", "", ""]
+    assert [float(picture(panel).mean()) for panel in axes] == [0, 0, 0, 1, 1, 1]
+    assert [panel.get_ylabel() for panel in axes] == ["clean", "", "", "noisy", "", ""]
 
 
 def test_the_linf_ball_inside_is_the_cap_over_the_root_of_d():

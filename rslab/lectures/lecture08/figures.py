@@ -1,6 +1,7 @@
 """Figures of notebook 08: looking early, later methods, floating point, other norms, false certificates."""
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from scipy.stats import binom, norm
@@ -19,9 +20,11 @@ from rslab.lectures.style import (
     VERMILION,
     method_of,
     new_figure,
+    show_image,
     styled,
 )
-from rslab.report.tables import interval
+from rslab.report import published
+from rslab.report.tables import certified_accuracy, interval
 from rslab.smoothing import bounds
 from rslab.smoothing.sequential import SequentialPlan, boundary
 
@@ -162,6 +165,125 @@ def methods_figure() -> Figure:
     axes.set(xlabel="seconds an epoch (log scale)", title="CIFAR-10, ResNet-110: what training buys")
     axes.set_xticks((20, 50, 100, 200, 500), ("20", "50", "100", "200", "500"))
     axes.minorticks_off()
+    return figure
+
+
+# -- denoised smoothing -------------------------------------------------------------------------
+
+# label of a method → colour, dashes; the labels begin with these
+DENOISED_STYLES = {
+    "standard alone": (GREY, ":"),
+    "standard behind a denoiser (MSE)": (ORANGE, "--"),
+    "standard behind a denoiser (stability)": (VERMILION, "-"),
+    "Gaussian training": (BLUE, "-."),
+    "SmoothAdv": (GREEN, (0, (4, 1, 1, 1, 1, 1))),
+}
+
+
+@styled
+def denoisers_figure(rows: dict[str, Tensor], names: tuple[str, ...]) -> Figure:
+    """Images, a row of `rows` each: label → (B, 1, H, W); `names` (B,) stand above the columns."""
+    columns = len(names)
+    figure, panels = new_figure(len(rows), columns, width=8.6, height=1.05 * len(rows) + 0.2)
+    for number, (label, images) in enumerate(rows.items()):
+        line = panels[number]
+        for axes, image, name in zip(line, images, names, strict=True):
+            show_image(axes, image, name if number == 0 else "")
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center")
+    figure.alt = (
+        f"{columns} digits in {len(rows)} rows: {', '.join(rows)}. The noisy digits can hardly be read. Behind the "
+        "denoiser of the squared error the strokes are back, soft and without specks. Behind the denoiser of the "
+        "stability objective the strokes are there, too, on a ground that is not black: it was not asked to look right."
+    )
+    return figure
+
+
+@styled
+def denoised_figure(logs: dict[float, dict[str, list[pd.DataFrame]]]) -> Figure:
+    """Certified accuracy against the radius, a panel a σ: the mean of the seeds, and a band from low to high.
+
+    logs: σ → label → the logs of the seeds.
+    """
+    figure, panels = new_figure(1, len(logs), width=10.2, height=4.2)
+    at_sigma = []
+    for axes, (sigma, methods) in zip(np.atleast_1d(panels), logs.items(), strict=True):
+        radii = np.linspace(0, 1.02 * max(log.radius.max() for runs in methods.values() for log in runs), 150)
+        for label, runs in methods.items():
+            color, dashes = DENOISED_STYLES[label]
+            curves = np.stack([certified_accuracy(log, radii) for log in runs])
+            axes.fill_between(radii, curves.min(0), curves.max(0), color=color, alpha=0.15, linewidth=0)
+            axes.plot(radii, curves.mean(0), color=color, linestyle=dashes, label=label, linewidth=1.8)
+        axes.set(xlabel="ℓ2 radius (pixels in [0, 1])", title=f"digits, σ = {sigma:g}", ylim=(0, 101))
+        axes.set_xlim(0, radii[-1])
+        means = {
+            label: np.mean([certified_accuracy(log, [sigma])[0] for log in runs]) for label, runs in methods.items()
+        }
+        order = ", ".join(f"{label} {means[label]:.0f}" for label in sorted(means, key=lambda label: -means[label]))
+        at_sigma.append(f"At σ = {sigma:g} and radius {sigma:g}, in percent: {order}.")
+    panels[0].set_ylabel("certified accuracy (%)")
+    panels[0].legend(loc="lower left", fontsize=8.5)
+    figure.alt = (
+        "Certified accuracy against the radius, one panel per σ, one curve per method with a band from the lowest to "
+        f"the highest seed. {' '.join(at_sigma)}"
+    )
+    return figure
+
+
+# Certified accuracy in %, by ℓ2 radius, as far as it stands in a source that we could read:
+# "… 2020": tables of the repository that H. Salman et al. published with "Denoised smoothing" (microsoft/denoised-
+# smoothing, commit 9500d0e of 2021-04-02, analysis/latex: "no_denoisers", "fullAccess", "whitebox"); best σ at each
+# radius, n = 10,000; ResNet-110 and ResNet-50. "DDS": N. Carlini et al., ICLR 2023; 71 at 0.5 is in their abstract.
+# The other numbers of DDS and DensePure (C. Xiao et al., ICLR 2023): the leaderboard of "SoK: Certified Robustness"
+# (sokcertifiedrobustness.github.io, commit 15afd15 of 2024-06-12).
+_SIX = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+PUBLISHED_DENOISERS: dict[str, dict[str, dict[float, float]]] = {
+    "CIFAR-10": {
+        "standard alone, 2020": dict(zip(_SIX, (7, 3, 0, 0, 0, 0), strict=True)),
+        "behind a trained denoiser, 2020": dict(zip(_SIX, (56, 41, 28, 19, 16, 13), strict=True)),
+        "Gaussian training, 2020": dict(zip(_SIX, (59, 45, 31, 21, 18, 13), strict=True)),
+        "behind a diffusion model (DDS), 2023": {0.25: 79.3, 1.0: 35.5},
+        "the same, many passes (DensePure), 2023": {0.25: 76.6, 1.0: 37.4},
+    },
+    "ImageNet": {
+        "standard alone, 2020": dict(zip(_SIX, (32, 4, 2, 0, 0, 0), strict=True)),
+        "behind a trained denoiser, 2020": dict(zip(_SIX, (50, 33, 20, 14, 11, 6), strict=True)),
+        "Gaussian training, 2020": dict(zip(_SIX, (62, 52, 45, 39, 34, 29), strict=True)),
+        "behind a diffusion model (DDS), 2023": {0.5: 71.0, 1.0: 54.3, 2.0: 29.5},
+        "the same, many passes (DensePure), 2023": {1.0: 67.0, 2.0: 42.2},
+    },
+}
+
+
+def published_denoisers() -> pd.DataFrame:
+    """`PUBLISHED_DENOISERS` and the rows of SmoothAdv: (data set, method) × radius, in %; NaN: not read anywhere."""
+    rows = {(data, name): row for data, methods in PUBLISHED_DENOISERS.items() for name, row in methods.items()}
+    for data, printed, radii in (
+        ("CIFAR-10", published.PRINTED["lecture 14"], published.CIFAR10_RADII),
+        ("ImageNet", published.PRINTED["ImageNet"], published.IMAGENET_RADII),
+    ):
+        rows[data, "SmoothAdv, 2019"] = {float(r): v for r, v in zip(radii, printed["SmoothAdv"], strict=True)}
+    return pd.DataFrame.from_dict(rows, orient="index").sort_index(axis=1).loc[:, 0.25:2.0]
+
+
+@styled
+def published_denoisers_figure() -> Figure:
+    """Published certified accuracy of classifiers behind denoisers, beside Gaussian training and SmoothAdv."""
+    figure, panels = new_figure(1, 2, width=10.2, height=4.4, sharey=True)
+    styles = ((GREY, "s:"), (ORANGE, "o--"), (BLUE, "^-."), (VERMILION, "D-"), (PURPLE, "v-"), (GREEN, "*:"))
+    table = published_denoisers()
+    for axes, data in zip(panels, PUBLISHED_DENOISERS, strict=True):
+        for (name, row), (color, style) in zip(table.loc[data].iterrows(), styles, strict=True):
+            known = row.dropna()
+            axes.plot(known.index, known, style, color=color, label=name, linewidth=1.6, markersize=6)
+        axes.set(title=data, xlabel="ℓ2 radius (pixels in [0, 1])", xlim=(0.15, 2.1), ylim=(0, 90))
+    panels[0].set_ylabel("certified accuracy (%)")
+    panels[0].legend(loc="upper right", fontsize=8.5)
+    figure.alt = (
+        "Published certified accuracy against the radius, left CIFAR-10, right ImageNet. In both panels a standard "
+        "network alone falls to zero at once, and the denoiser of 2020 lifts it to just below Gaussian training on "
+        "CIFAR-10, well below it on ImageNet. On ImageNet the points behind diffusion models lie above SmoothAdv at "
+        "every radius at which both are known. On CIFAR-10 they lie above it at radius 0.25 and below it at radius 1."
+    )
     return figure
 
 
