@@ -11,7 +11,7 @@ from rslab.lectures.style import BLUE, GREY, INK, SKY, VERMILION, new_figure, sh
 
 # -- PGD on an image ---------------------------------------------------------------------------
 
-EPSILONS = (0.0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3)
+EPSILONS = tuple(round(0.01 * k, 2) for k in range(31))
 STEP_SIZES = (("ε/20", 0.05), ("ε/10", 0.1), ("ε/4", 0.25), ("ε/2", 0.5), ("ε, as FGSM", 1.0))
 STEPS = 20
 
@@ -23,13 +23,17 @@ class AttackExplorer(Explorer):
     `losses` (the path, T + 1 numbers), `length` (‖δ‖∞), `answer` (the class f gives).
     """
 
+    alt = """Five panels. A digit; its perturbation times ten, red where pixels were raised and blue where they were
+        lowered; the sum of the two; bars of the ten logits, outlined before and filled after the attack, with the
+        true class blue and a wrong winner red; the loss against the number of steps, with a dot at the present one."""
+
     @styled
     def __init__(self, networks: dict, images: Tensor, labels: Tensor):
         self._labels = labels
         names = list(networks)
         self.network = slider("network", [(name, i) for i, name in enumerate(names)], 0)
         self.picture = slider("image", [(f"a {int(y)}", i) for i, y in enumerate(labels)], 0)
-        self.epsilon = slider("ε, ℓ∞", EPSILONS, 0.1)
+        self.epsilon = slider("ε, ℓ∞", EPSILONS, 0.02)  # before anything falls
         self.step_size = slider("step size η", STEP_SIZES, 0.25)
         self.steps = slider("steps taken", range(STEPS + 1), 5)
         self._results = [_all_paths(f, images, labels) for f in networks.values()]
@@ -90,11 +94,14 @@ class AttackExplorer(Explorer):
 def _all_paths(f, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Iterates (T + 1, ε, η, B, C, H, W), logits (…, K) and losses (T + 1, ε, η, B) for every slider value."""
     shape = (STEPS + 1, len(EPSILONS), len(STEP_SIZES))
-    paths = torch.zeros(*shape, *images.shape)
-    for e, epsilon in enumerate(EPSILONS):
-        for s, (_, share) in enumerate(STEP_SIZES):
-            loss = lambda z: attacks.cross_entropy(f(z), labels)  # noqa: E731
-            paths[:, e, s] = pgd_path(loss, images, epsilon, share * epsilon, STEPS).detach()
+    # All ε, η and images in one batch, in this order.
+    count = len(EPSILONS) * len(STEP_SIZES)
+    many, answers = images.repeat(count, 1, 1, 1), labels.repeat(count)
+    epsilon = torch.tensor(EPSILONS).repeat_interleave(len(STEP_SIZES) * len(images))
+    share = torch.tensor([share for _, share in STEP_SIZES]).repeat_interleave(len(images)).repeat(len(EPSILONS))
+    step = (share * epsilon).view(-1, 1, 1, 1)
+    paths = pgd_path(lambda z: attacks.cross_entropy(f(z), answers), many, epsilon, step, STEPS).detach()
+    paths = paths.view(*shape, *images.shape)
     flat = paths.flatten(0, 3)
     with torch.no_grad():
         logits = f(flat)
@@ -114,6 +121,10 @@ class DanskinExplorer(Explorer):
     After each move: `slope` (of the robust loss), `gradient` (∂L/∂θ at what was found), `step` (how
     the robust loss changes when θ makes a small step against `gradient`).
     """
+
+    alt = """Left, the loss against δ at the present θ, with two humps; a star marks the maximum, a circle what the
+        attack found. Right, the robust loss against θ, a curved V, and dashed the loss with δ held at what was
+        found: it touches the robust loss in the star if the attack found the maximum, and passes below it if not."""
 
     @styled
     def __init__(self):

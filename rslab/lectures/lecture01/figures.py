@@ -20,9 +20,9 @@ ATTACK_COLORS = {"clean": GREY, "FGSM": SKY, "PGD": VERMILION}
 # -- one image ---------------------------------------------------------------------------------
 
 
-def show_perturbation(axes, delta: Tensor, title: str = ""):
-    """δ times ten, red where a pixel was raised, blue where it was lowered; returns the image to update."""
-    drawn = axes.imshow(10 * delta[0].numpy(), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+def show_perturbation(axes, delta: Tensor, title: str = "", times: float = 10):
+    """δ enlarged, red where a pixel was raised, blue where it was lowered; returns the image to update."""
+    drawn = axes.imshow(times * delta[0].numpy(), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
     axes.set(xticks=(), yticks=())
     axes.grid(False)
     axes.set_title(title, fontsize=9.5)
@@ -37,17 +37,22 @@ def probabilities(f, images: Tensor) -> Tensor:
 
 @styled
 def examples_figure(f, images: Tensor, adversarial: Tensor) -> Figure:
-    """A row of images, one of their perturbations times ten, one of the perturbed images, with f's answers."""
+    """A row of images, one of their perturbations times five, one of the perturbed images, with f's answers."""
     count = len(images)
+    said = []
     figure, axes = new_figure(3, count, width=1.55 * count, height=5.2)
     for column in range(count):
         before, after = probabilities(f, torch.stack((images[column], adversarial[column])))
         show_image(axes[0, column], images[column], f"“{int(before.argmax())}”  {float(before.max()):.0%}")
-        show_perturbation(axes[1, column], adversarial[column] - images[column])
+        show_perturbation(axes[1, column], adversarial[column] - images[column], times=5)
+        said.append(f"a {int(before.argmax())} becomes a {int(after.argmax())} with {float(after.max()):.0%}")
         show_image(axes[2, column], adversarial[column], f"“{int(after.argmax())}”  {float(after.max()):.0%}")
-    for row, name in enumerate(("image x", "δ, times ten", "x + δ")):
+    for row, name in enumerate(("image x", "δ, times five", "x + δ")):
         axes[row, 0].set_ylabel(name)
     figure.encoding = "png"
+    figure.alt = f"""Handwritten digits in a row, each named correctly; below each its perturbation, times five, in
+        red and blue squares; below that the sum of the two, the same digit with grey specks. The network's answers:
+        {", ".join(said)}."""
     return figure
 
 
@@ -64,14 +69,19 @@ def photographs_figure(levels: int = 1) -> Figure:
     delta = torch.from_numpy(changes[levels]).float() / 255
     images = load_photographs().images
     figure, axes = new_figure(3, len(images), width=8.0, height=6.4)
+    pairs = []
     for column, (image, change) in enumerate(zip(images, delta, strict=True)):
         answers = [f"{classes[said[column]['class']]}  {said[column]['probability']:.0%}" for said in (before, after)]
         show_image(axes[0, column], image, answers[0])
         show_image(axes[1, column], 0.5 + 100 / levels * change)
         show_image(axes[2, column], image + change, answers[1])
+        pairs.append(" becomes ".join(answers))
     for axis, name in zip(axes[:, 0], ("photograph x", f"δ, times {100 // levels}", "x + δ"), strict=True):
         axis.set_ylabel(name)
     figure.encoding = "jpeg"
+    figure.alt = f"""Four photographs in a row; below each a pattern of coloured specks, {100 // levels} times as
+        strong as it is; below that the sum, which looks exactly like the photograph. The network's answers, with
+        their probabilities: {"; ".join(pairs)}."""
     return figure
 
 
@@ -110,6 +120,11 @@ def steps_and_transfer_figure() -> Figure:
     right.set(xlabel="ε, 50 steps", ylabel="probability of the first answer", ylim=(0, 1.0))
     right.set_title("the same pictures, other networks")
     right.legend(loc="upper right")
+    figure.alt = """Left, the probability that Lite0 gives to a wrong answer against the steps of PGD, one curve for
+        each of four ε from 1 to 8 levels. After one step the four lie between 0.39 and 0.52, that of 8 levels
+        lowest; from ten steps on all are at 1.0. Right, bars: the probability of the first answer without attack
+        and under 50 steps with 1 to 8 levels. Lite0 falls to nothing at once, Lite1 to half at one level and lower
+        at eight, Lite2 slowly."""
     return figure
 
 
@@ -149,15 +164,54 @@ def balls_figure(gradient: tuple[float, float] = (1.0, 0.35), epsilon: float = 0
         cell.set(xlim=(-0.5, 0.5), ylim=(-0.5, 0.5), aspect="equal", xlabel="δ, pixel 1", ylabel="δ, pixel 2")
         cell.set_title(f"{name} ball of radius {epsilon:g}: best δ gives {float(g @ delta):.3f}")
         cell.grid(False)
+    figure.alt = """Images of two pixels around x. Left, the ℓ∞ ball is a square, and the δ that goes farthest along
+        the arrow g is one of its corners. Right, the ℓ2 ball is a disc, and the best δ points along g itself. Thin
+        parallel lines mark where ⟨g, δ⟩ is constant; each best δ lies on the farthest line that its ball reaches."""
     return figure
 
 
 @styled
-def three_accuracies_figure(sigma: float = 0.12) -> tuple[Figure, dict[str, np.ndarray]]:
-    """Accuracy of the smoothed g on images of two pixels against ε: certified, true, and under one weak attack.
+def three_accuracies_figure(
+    f, images: Tensor, labels: Tensor, sigma: float = 0.12, epsilon: float = 0.4
+) -> tuple[Figure, dict[str, np.ndarray]]:
+    """Accuracy against ε. Left: the smoothed g on images of two pixels, certified, true, and under two attacks.
 
     Two pixels can be searched exhaustively, so that the truth is known (to the grid's 0.01).
-    Returns the figure and the three radii of each of the 101 × 101 images, 0 where g is wrong.
+    Right: the network f under FGSM, which it was trained against, and under PGD, ℓ∞ up to `epsilon`.
+    Returns the figure and the radii of each of the 101 × 101 images on the left, 0 where g is wrong.
+    """
+    radii = plane_radii(sigma)
+    budgets = np.linspace(0, 0.4, 200)
+    figure, (left, right) = new_figure(1, 2, width=9.6, height=3.9, sharey=True)
+    styles = {"random step": (ORANGE, ":"), "one-step attack": (VERMILION, "--"), "true": (INK, "-")}
+    for name, (color, dashes) in (styles | {"certified": (GREEN, "-")}).items():
+        share = 100 * (radii[name][None] > budgets[:, None, None]).mean((1, 2))
+        left.plot(budgets, share, color=color, linestyle=dashes, label=name)
+    left.set(xlabel="ε, ℓ2, pixels in [0, 1]", ylabel="accuracy within ε (%)", xlim=(0, 0.4), ylim=(0, 102))
+    left.set_title(f"two pixels, smoothed classifier, σ = {sigma:g}")
+    left.legend(loc="lower left")
+    budgets = np.linspace(0, epsilon, 9)
+    under = {"FGSM": lambda e: attacks.fgsm(f, images, labels, e)}
+    under["PGD, 20 steps"] = lambda e: attacks.pgd(f, images, labels, e, norm="linf", steps=20)
+    shares = {}
+    for (name, attack), color in zip(under.items(), (BLUE, VERMILION), strict=True):
+        shares[name] = [100 * float((f(attack(float(e))).argmax(1) == labels).float().mean()) for e in budgets]
+        right.plot(budgets, shares[name], "o-", color=color, label=name)
+    right.set(xlabel="ε, ℓ∞, pixels in [0, 1]", xlim=(-0.01, 1.02 * epsilon))
+    right.set_title("digits, a network trained against FGSM")
+    right.legend(loc="center right")
+    figure.alt = f"""Left, accuracy within ε against ε for a smoothed classifier on images of two pixels: four
+        falling curves. Certified, the truth found by exhaustive search, and the accuracy under a one-step attack
+        lie close together in this order; the curve of an attack that takes one random step lies far above. Right, a
+        network for digits trained against FGSM. Under PGD its accuracy falls to {shares["PGD, 20 steps"][-1]:.0f}
+        percent at ε = {epsilon:g}; under FGSM it dips and rises again to {shares["FGSM"][-1]:.0f} percent."""
+    return figure, radii
+
+
+def plane_radii(sigma: float) -> dict[str, np.ndarray]:
+    """How far g's right answer holds around each of 101 × 101 images of two pixels; 0 where g is wrong.
+
+    As certified, in truth (nearest point with another answer), along the gradient, and along a random direction.
     """
     wide = np.linspace(-0.5, 1.5, 201)
     middle = slice(50, 151)  # [0, 1]
@@ -167,34 +221,24 @@ def three_accuracies_figure(sigma: float = 0.12) -> tuple[Figure, dict[str, np.n
     top_two = np.sort(p, axis=2)[..., -2:].clip(1e-12, 1 - 1e-12)
     certified = sigma / 2 * (norm.ppf(top_two[..., 1]) - norm.ppf(top_two[..., 0]))
     true = sum((answer == c) * distance_transform_edt(answer == c, sampling=spacing) for c in range(4))
-    walked = _one_step_radii(p, answer, spacing)
-    radii = {
-        name: np.where(right, values[middle, middle], 0.0)
-        for name, values in (("certified", certified), ("true", true), ("one-step attack", walked))
+    angle = np.random.default_rng(0).uniform(0, 2 * np.pi, answer.shape)
+    found = {
+        "certified": certified,
+        "true": true,
+        "one-step attack": _straight_radii(answer, spacing, *(-g for g in np.gradient(p.max(2), spacing))),
+        "random step": _straight_radii(answer, spacing, np.sin(angle), np.cos(angle)),
     }
-    epsilon = np.linspace(0, 0.35, 200)
-    figure, axes = new_figure(width=7.6, height=3.9)
-    styles = {"certified": (GREEN, "-"), "true": (INK, "-"), "one-step attack": (VERMILION, "--")}
-    for name, values in radii.items():
-        share = 100 * (values[None] > epsilon[:, None, None]).mean((1, 2))
-        note = {"certified": " (lower bound)", "one-step attack": " (upper bound)"}.get(name, "")
-        axes.plot(epsilon, share, color=styles[name][0], linestyle=styles[name][1], label=f"{name}{note}")
-    axes.set(xlabel="ε, ℓ2, pixels in [0, 1]", ylabel="accuracy within ε (%)", xlim=(0, 0.35), ylim=(0, 102))
-    axes.set_title(f"images of two pixels, smoothed classifier, σ = {sigma:g}")
-    axes.legend(loc="upper right")
-    return figure, radii
+    return {name: np.where(right, values[middle, middle], 0.0) for name, values in found.items()}
 
 
-def _one_step_radii(p: np.ndarray, answer: np.ndarray, spacing: float) -> np.ndarray:
-    """Where g first changes on a straight walk against the gradient of its winning score: `(N, N)`."""
-    top = p.max(2)
-    down, across = np.gradient(top, spacing)
+def _straight_radii(answer: np.ndarray, spacing: float, down: np.ndarray, across: np.ndarray) -> np.ndarray:
+    """Where g first changes on a straight walk along (down, across), for each point of the grid: `(N, N)`."""
     length = np.hypot(down, across).clip(1e-12)
     rows, columns = np.indices(answer.shape)
     found = np.full(answer.shape, np.inf)
-    for step in np.arange(0.5, 70, 0.5):  # in grid spacings
-        row = np.rint(rows - step * down / length).astype(int).clip(0, len(answer) - 1)
-        column = np.rint(columns - step * across / length).astype(int).clip(0, len(answer) - 1)
+    for step in np.arange(0.5, 90, 0.5):  # in grid spacings
+        row = np.rint(rows + step * down / length).astype(int).clip(0, len(answer) - 1)
+        column = np.rint(columns + step * across / length).astype(int).clip(0, len(answer) - 1)
         changed = (answer[row, column] != answer) & np.isinf(found)
         reached = np.hypot(row - rows, column - columns) * spacing
         found[changed] = reached[changed]
@@ -211,9 +255,17 @@ def folded(z: Tensor) -> Tensor:
 
 
 def pgd_path(
-    loss, x: Tensor, epsilon: float, step: float, steps: int, start: Tensor | None = None, sign: bool = True
+    loss,
+    x: Tensor,
+    epsilon: float | Tensor,
+    step: float | Tensor,
+    steps: int,
+    start: Tensor | None = None,
+    sign: bool = True,
 ) -> Tensor:
     """The iterates of ℓ∞ PGD around x `(B, …)`, from x or `start`: `(T + 1, B, …)`. `loss`: images → `(B,)`.
+
+    ε may be one per image, `(B,)`, and so may the step, `(B, 1, …)`.
 
     `sign`: along the sign of the gradient, as PGD does; else along the gradient itself.
     """
@@ -265,6 +317,12 @@ def folded_figure(starts: int = 12, seed: int = 0) -> tuple[Figure, dict[str, fl
     line = folded(torch.tensor(t[:, None] * one_step)).numpy()
     numbers = {"FGSM": float(line[-1]), "highest on FGSM's line": float(line.max()), "PGD, best": float(ends.max())}
     numbers |= {"maximum": float(height.max()), "share of starts": float((ends > height.max() - 1e-3).mean())}
+    figure.alt = f"""Left, a loss on a square, dark where it is high. A ridge runs across, and the maximum lies in
+        the lower right corner. FGSM goes straight to the upper right corner, over the ridge and down on its other
+        side. PGD starts at {starts} random places and follows the ground: {numbers["share of starts"]:.0%} of its
+        paths end in the maximum's corner, the others on the ridge. Right, the loss along the line to FGSM's end
+        rises to {numbers["highest on FGSM's line"]:.2f} and falls to {numbers["FGSM"]:.2f}; along the line to PGD's
+        best end it rises to {numbers["PGD, best"]:.2f}."""
     return figure, numbers
 
 
@@ -280,6 +338,7 @@ def lines_figure(networks: dict, x: Tensor, y: Tensor, epsilon: float) -> Figure
     """The loss from x to FGSM's and to PGD's end, one panel a network: twenty images thin, the mean thick."""
     shares = np.linspace(0, 1, 41)
     figure, axes = new_figure(1, len(networks), width=3.4 * len(networks), height=3.7, squeeze=False, sharey=True)
+    told = []
     for cell, (name, f) in zip(axes[0], networks.items(), strict=True):
         ends = {
             "FGSM": attacks.fgsm(f, x, y, epsilon),
@@ -289,11 +348,17 @@ def lines_figure(networks: dict, x: Tensor, y: Tensor, epsilon: float) -> Figure
             losses = losses_along(f, x, y, end, shares)
             color = BLUE if attack == "FGSM" else VERMILION
             cell.plot(shares, losses[:, :20], color=color, linewidth=0.6, alpha=0.45)
-            cell.plot(shares, losses.mean(1), color=color, linewidth=3, label=f"towards {attack}'s end")
+            mean = losses.mean(1)
+            cell.plot(shares, mean, color=color, linewidth=3, label=f"towards {attack}'s end")
+            bump = f", with a bump of {mean.max():.1f} on the way" if mean.max() > 1.1 * mean[-1] else ""
+            told.append(f"{name}, towards {attack}'s end, from {mean[0]:.1f} to {mean[-1]:.1f}{bump}")
         cell.set(xlabel="share of the way from x", title=f"{name}, ε = {epsilon:g}", xlim=(0, 1))
         cell.set_ylim(bottom=0)
     axes[0, 0].set_ylabel("loss")
     axes[0, 0].legend(loc="upper left")
+    figure.alt = f"""The loss along the straight line from each image to FGSM's end, blue, and to PGD's end, red;
+        thin lines for twenty images, a thick line for the mean of all, a panel for each network. The means:
+        {"; ".join(told)}."""
     return figure
 
 
@@ -313,7 +378,7 @@ def final_losses(f, x: Tensor, y: int, epsilon: float, starts: int, steps: int =
 
 @styled
 def histograms_figure(losses: dict[str, list[np.ndarray]], epsilon: float) -> Figure:
-    """Final losses over random starts, one panel a network, one colour an image; the axes start at 0, uncropped."""
+    """Final losses over random starts, one panel per network, one colour per image; the axes start at 0, uncropped."""
     figure, axes = new_figure(1, len(losses), width=1.4 + 3.6 * len(losses), height=3.4, squeeze=False)
     for cell, (name, images) in zip(axes[0], losses.items(), strict=True):
         top = 1.08 * max(float(values.max()) for values in images)
@@ -322,6 +387,14 @@ def histograms_figure(losses: dict[str, list[np.ndarray]], epsilon: float) -> Fi
         cell.set(xlabel="loss at PGD's end", title=f"{name}, ε = {epsilon:g}", xlim=(0, top))
     axes[0, 0].set_ylabel(f"of {len(next(iter(losses.values()))[0]):,} random starts")
     axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    ranges = [
+        f"{name}, {which} image, from {values.min():.1f} to {values.max():.1f}, median {np.median(values):.1f}"
+        for name, images in losses.items()
+        for values, which in zip(images, ("first", "second"), strict=False)
+    ]
+    figure.alt = f"""Histogram of the loss at PGD's end over random starts, one colour for each of two images, on
+        axes that begin at 0. Each image's values lie in one or a few narrow groups, and no start ends far above
+        them. {"; ".join(ranges)}."""
     return figure
 
 
@@ -338,6 +411,32 @@ def distinct_ends(ends: Tensor, x: Tensor) -> tuple[int, int, np.ndarray]:
     return first, second, angles[torch.triu(torch.ones_like(angles, dtype=torch.bool), 1)].numpy()
 
 
+@styled
+def angles_figure(angles: np.ndarray, random: np.ndarray, pixels: int) -> Figure:
+    """Two histograms of angles in degrees, as shares of all pairs: between PGD's ends, and between random signs."""
+    figure, axes = new_figure(width=7.6, height=3.4)
+    # Sign patterns have only pixels + 1 different angles: a bin for each, or the bars would go up and down.
+    signs = np.degrees(np.arccos(np.arange(pixels + 1, -pixels - 2, -2).clip(-pixels, pixels) / pixels))
+    found = (
+        (angles, np.arange(0, 181, 2), VERMILION, "between the ends of PGD"),
+        (random, signs, GREY, f"between random signs, d = {pixels}"),
+    )
+    for values, bins, color, label in found:
+        axes.stairs(
+            100 * np.histogram(values, bins, density=True)[0], bins, fill=True, color=color, alpha=0.7, label=label
+        )
+        axes.axvline(np.median(values), ymax=0.8, color=color, linestyle="--", linewidth=1.5)
+    axes.set(xlabel="angle between two directions from x (degrees)", ylabel="% of all pairs, per degree", xlim=(0, 140))
+    axes.set_ylim(top=1.25 * axes.get_ylim()[1])
+    axes.set_xticks(range(0, 141, 20))
+    axes.legend(loc="upper right")
+    figure.alt = f"""Two histograms of angles on one axis, with their medians dashed. Between the directions of
+        PGD's ends the median is {np.median(angles):.0f} degrees and the largest {angles.max():.0f}; between random
+        sign patterns of {pixels} pixels they lie around {np.median(random):.0f} degrees and reach
+        {random.max():.0f}."""
+    return figure
+
+
 @torch.no_grad()
 def loss_plane(f, x: Tensor, y: int, first: Tensor, second: Tensor, axis: np.ndarray) -> np.ndarray:
     """L(x + λ₁(first − x) + λ₂(second − x)) on axis × axis, row = λ₂: `(N, N)`."""
@@ -350,26 +449,39 @@ def loss_plane(f, x: Tensor, y: int, first: Tensor, second: Tensor, axis: np.nda
 
 @styled
 def surface_figure(f, x: Tensor, y: int, first: Tensor, second: Tensor) -> Figure:
-    """The loss in the plane of x and two maxima (left) and along the straight line between the two (right)."""
-    axis = np.linspace(-0.25, 1.25, 121)
-    figure, (left, right) = new_figure(1, 2, width=10.2, height=3.7)
-    drawn = left.contourf(axis, axis, loss_plane(f, x, y, first, second, axis), levels=24, cmap="viridis")
-    figure.colorbar(drawn, ax=left, label="loss")
-    for (u, v), name, shift in (((0, 0), "x", -16), ((1, 0), "first", 8), ((0, 1), "second", 8)):
-        left.plot(u, v, "o", color="white", markeredgecolor=INK, markersize=8)
-        left.annotate(name, (u, v), (8, shift), textcoords="offset points", color="white", fontsize=10)
-    left.plot([1, 0], [0, 1], color="white", linestyle="--", linewidth=1.2)
-    left.set(aspect="equal", xlabel="λ₁, towards the first", ylabel="λ₂, towards the second")
-    left.set_title("the plane of x and two maxima")
-    left.grid(False)
+    """The loss over the plane of x and two maxima, as a landscape (left), and along three straight lines (right)."""
+    axis = np.linspace(0, 1.1, 67)
+    loss = loss_plane(f, x, y, first, second, axis)
+    u, v = np.meshgrid(axis, axis)
+    figure, (flat, right) = new_figure(1, 2, width=10.2, height=4.6, width_ratios=(1.35, 1))
+    left = figure.add_subplot(flat.get_subplotspec(), projection="3d")
+    flat.remove()
+    left.plot_surface(u, v, loss, cmap="viridis", rcount=67, ccount=67, linewidth=0, antialiased=True, alpha=0.9)
     t = np.linspace(0, 1, 101)
+    label = torch.tensor([y])
     ends = (("first to second", first, second, PURPLE), ("x to first", x, first, SKY), ("x to second", x, second, BLUE))
+    places = {"first to second": (1 - t, t), "x to first": (t, 0 * t), "x to second": (0 * t, t)}
+    lines = {}
     for name, start, end, color in ends:
-        losses = losses_along(f, start[None], torch.tensor([y]), end[None], t)
-        right.plot(t, losses[:, 0], color=color, linestyle="--" if name == "first to second" else "-", label=name)
+        lines[name] = losses_along(f, start[None], label, end[None], t)[:, 0]
+        dashes = "--" if name == "first to second" else "-"
+        left.plot(*places[name], lines[name] + 0.15, color=color, linestyle=dashes, linewidth=3, zorder=10)
+        right.plot(t, lines[name], color=color, linestyle=dashes, label=name)
+    for place, name in (((0, 0), "x"), ((1, 0), "first"), ((0, 1), "second")):
+        height = lines["x to second" if name == "second" else "x to first"][0 if name == "x" else -1]
+        left.plot(*place, height + 0.3, "o", color="white", markeredgecolor=INK, markersize=8, zorder=11)
+        left.text(*place, height + 0.12 * loss.max(), name, fontsize=10, ha="center", zorder=12)
+    left.set(xlabel="λ₁, towards the first", ylabel="λ₂, towards the second", zlabel="loss")
+    left.set_title("the plane of x and two ends")
+    left.view_init(elev=32, azim=-122)
     right.set(xlabel="share of the way", ylabel="loss", xlim=(0, 1), title="along three straight lines")
     right.set_ylim(bottom=0)
-    right.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    right.legend(loc="lower right")
+    valley = lines["first to second"]
+    figure.alt = f"""Left, the loss as a landscape over the plane of x and two ends of PGD: low at x, rising towards
+        either end, with a valley between the two. Right, the loss along three straight lines: from x to either end
+        it rises to {valley[0]:.1f} and {valley[-1]:.1f}; from one end to the other it first falls to
+        {valley.min():.1f}, then rises again."""
     return figure
 
 
@@ -385,16 +497,16 @@ DELTAS = np.linspace(-1, 1, 4001)
 
 
 def inner_maxima(theta: float) -> tuple[float, float]:
-    """The maximiser of `outer_loss(theta, ·)` on [−1, 1], and the best of the other side of 0."""
+    """The maximiser of `outer_loss(theta, ·)` on [−1, 1], and the local maximum on the other side of 0; |θ| ≤ 1.2."""
     values = outer_loss(theta, DELTAS)
-    sides = [DELTAS[side][values[side].argmax()] for side in (DELTAS < 0, DELTAS > 0)]
-    best, other = sorted(map(float, sides), key=lambda delta: -outer_loss(theta, delta))
+    top = (values[1:-1] > values[:-2]) & (values[1:-1] > values[2:])  # no edge: higher than both neighbours
+    best, other = sorted(map(float, DELTAS[1:-1][top]), key=lambda delta: -outer_loss(theta, delta))
     return best, other
 
 
 @styled
 def danskin_figure(theta: float = 0.5) -> Figure:
-    """Many losses θ ↦ L(θ, δ), one a fixed δ; their maximum; and the one that touches it at `theta`."""
+    """Many losses θ ↦ L(θ, δ), one per fixed δ; their maximum; and the one that touches it at `theta`."""
     thetas = np.linspace(-1.2, 1.2, 241)
     figure, axes = new_figure(width=7.6, height=3.9)
     for index, delta in enumerate(np.linspace(-1, 1, 25)):
@@ -408,6 +520,9 @@ def danskin_figure(theta: float = 0.5) -> Figure:
     axes.set(xlabel="θ, the parameter that is trained", ylabel="loss", xlim=(-1.2, 1.2))
     axes.set_title("the two curves that meet in the dot have the same slope there")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    figure.alt = f"""Twenty-five thin curves, the loss against θ with δ held fixed in each; their upper envelope,
+        thick, is the robust loss, with a kink at θ = 0. At θ = {theta:g} the dashed curve of the maximising δ
+        touches the envelope from below: same value, same slope."""
     return figure
 
 
@@ -416,7 +531,7 @@ def danskin_figure(theta: float = 0.5) -> Figure:
 
 @styled
 def training_figure(history: dict[str, list[tuple[float, ...]]]) -> Figure:
-    """Robust loss after each epoch, a panel a way of training; rows of (trained on, FGSM on test, PGD on test)."""
+    """Robust loss after each epoch, one panel per way of training; rows of (trained on, FGSM on test, PGD on test)."""
     figure, axes = new_figure(1, len(history), width=4.4 * len(history), height=3.6, squeeze=False, sharey=True)
     looks = (("trained on", INK, ":"), ("FGSM, test", SKY, "--"), ("PGD, test", VERMILION, "-"))
     for cell, (name, rows) in zip(axes[0], history.items(), strict=True):
@@ -431,6 +546,41 @@ def training_figure(history: dict[str, list[tuple[float, ...]]]) -> Figure:
     axes[0, 0].set_ylim(0.8 * every.min(), 1.25 * every.max())
     axes[0, 0].set_ylabel("mean loss (log scale)")
     axes[0, -1].legend(loc="upper right")
+    ends = [
+        f"{name}, " + ", ".join(f"{label} {last:.2f}" for last, (label, *_) in zip(rows[-1], looks, strict=False))
+        for name, rows in history.items()
+    ]
+    figure.alt = f"""Mean loss against the epoch on a logarithmic axis, one panel for each way of training: the loss
+        trained on dotted, the loss on test images under FGSM dashed and under PGD solid. After the last epoch:
+        {"; ".join(ends)}."""
+    return figure
+
+
+@styled
+def robust_losses_figure(records: dict[str, list[dict]]) -> Figure:
+    """Loss under PGD (solid) and FGSM (dashed) after each epoch, training images dark, test images red.
+
+    Records as of `experiments.robust_losses`: {name: [{"train": {"PGD": {"loss": …}, …}, "test": …}, …]}.
+    """
+    figure, axes = new_figure(1, len(records), width=4.4 * len(records), height=3.6, squeeze=False, sharey=True)
+    told = []
+    for cell, (name, rows) in zip(axes[0], records.items(), strict=True):
+        epochs = np.arange(1, len(rows) + 1)
+        for attack, dashes, marker in (("PGD", "-", "o"), ("FGSM", "--", "")):
+            for split, color in (("train", INK), ("test", VERMILION)):
+                values = [row[split][attack]["loss"] for row in rows]
+                label = f"{attack}, {'training' if split == 'train' else 'test'} images"
+                cell.plot(epochs, values, color=color, linestyle=dashes, marker=marker, markersize=4, label=label)
+                told.append(f"{name}, {label}, {values[-1]:.2f}")
+        cell.set(xlabel="epoch", title=name, yscale="log", xlim=(0.8, len(rows) + 0.2))
+        cell.set_yticks((0.01, 0.1, 1, 10), ("0.01", "0.1", "1", "10"))
+        cell.minorticks_off()
+        cell.xaxis.get_major_locator().set_params(integer=True)
+    axes[0, 0].set_ylabel("mean loss (log scale)")
+    axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    figure.alt = f"""Mean loss against the epoch on a logarithmic axis, one panel for each way of training: under
+        PGD solid, under FGSM dashed, dark on training images and red on test images, which lie close together.
+        After the last epoch: {"; ".join(told)}."""
     return figure
 
 
@@ -449,6 +599,12 @@ def accuracies_figure(table: dict[str, dict[str, tuple[float, float]]]) -> Figur
             across = dict(ha="center", va="top" if inside else "bottom", fontsize=9, color=ink)
             axes.text(place + shift, height, f"{test:.0f}", **across)
     axes.bar(0, 0, fill=False, edgecolor=INK, label="outline: training images")
+    told = [
+        f"{name}, " + ", ".join(f"{attack} {test:.0f}, {train:.0f}" for attack, (train, test) in row.items())
+        for name, row in table.items()
+    ]
+    figure.alt = f"""Bars: accuracy in percent by network, without attack, under FGSM and under PGD; solid on test
+        images, outlined on training images. Test, then training: {"; ".join(told)}."""
     axes.set_xticks(range(len(table)), table)
     axes.set(ylim=(0, 104), ylabel="accuracy (%)")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
@@ -468,4 +624,11 @@ def transfer_figure(accuracy: np.ndarray, names: list[str]) -> Figure:
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="target: the network that has to classify", ylabel="source of the attack")
     axes.grid(False)
+    rows = [
+        f"made against {name}: "
+        + ", ".join(f"{value:.0f} on {target}" for value, target in zip(row, names, strict=True))
+        for name, row in zip(names, accuracy, strict=True)
+    ]
+    figure.alt = f"""A table of accuracies in percent, coloured; rows are the network that was attacked, columns the
+        network that has to classify. {"; ".join(rows)}."""
     return figure
