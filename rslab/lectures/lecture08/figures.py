@@ -257,11 +257,9 @@ PUBLISHED_DENOISERS: dict[str, dict[str, dict[float, float]]] = {
 def published_denoisers() -> pd.DataFrame:
     """`PUBLISHED_DENOISERS` and the rows of SmoothAdv: (data set, method) × radius, in %; NaN: not read anywhere."""
     rows = {(data, name): row for data, methods in PUBLISHED_DENOISERS.items() for name, row in methods.items()}
-    for data, printed, radii in (
-        ("CIFAR-10", published.PRINTED["lecture 14"], published.CIFAR10_RADII),
-        ("ImageNet", published.PRINTED["ImageNet"], published.IMAGENET_RADII),
-    ):
-        rows[data, "SmoothAdv, 2019"] = {float(r): v for r, v in zip(radii, printed["SmoothAdv"], strict=True)}
+    for data, radii in (("CIFAR-10", published.CIFAR10_RADII), ("ImageNet", published.IMAGENET_RADII)):
+        printed = published.PRINTED["lecture 14" if data == "CIFAR-10" else data]["SmoothAdv"]
+        rows[data, "SmoothAdv, 2019"] = {float(radius): share for radius, share in zip(radii, printed, strict=True)}
     return pd.DataFrame.from_dict(rows, orient="index").sort_index(axis=1).loc[:, 0.25:2.0]
 
 
