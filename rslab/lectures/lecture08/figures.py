@@ -1,5 +1,7 @@
 """Figures of notebook 08: looking early, later methods, floating point, other norms, false certificates."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
@@ -258,7 +260,8 @@ def published_denoisers() -> pd.DataFrame:
     """`PUBLISHED_DENOISERS` and the rows of SmoothAdv: (data set, method) × radius, in %; NaN: not read anywhere."""
     rows = {(data, name): row for data, methods in PUBLISHED_DENOISERS.items() for name, row in methods.items()}
     for data, radii in (("CIFAR-10", published.CIFAR10_RADII), ("ImageNet", published.IMAGENET_RADII)):
-        printed = published.PRINTED["lecture 14" if data == "CIFAR-10" else data]["SmoothAdv"]
+        tables: Any = published.PRINTED
+        printed = tables["lecture 14" if data == "CIFAR-10" else data]["SmoothAdv"]
         rows[data, "SmoothAdv, 2019"] = {float(radius): share for radius, share in zip(radii, printed, strict=True)}
     return pd.DataFrame.from_dict(rows, orient="index").sort_index(axis=1).loc[:, 0.25:2.0]
 
