@@ -8,6 +8,7 @@ trained there. Votes are drawn once, with fixed noise, when the explorer is made
 import base64
 import inspect
 import io
+import math
 from contextlib import contextmanager
 
 import ipywidgets as widgets
@@ -189,6 +190,24 @@ def slider(label: str, options, value) -> widgets.SelectionSlider:
         options=options,
         value=value,
         description=label,
+        style={"description_width": "190px"},
+        layout=widgets.Layout(width="560px", max_width="100%"),
+    )
+
+
+def continuous_slider(label: str, value, low: float, high: float, step: float) -> widgets.FloatSlider:
+    """A slider that a hand can move finely, for closed formulas; with two grips where `value` is a pair.
+
+    A browser may send a value that is a rounding error off its step: round where a side of an edge depends on it.
+    """
+    kind = widgets.FloatRangeSlider if isinstance(value, tuple) else widgets.FloatSlider
+    return kind(
+        value=value,
+        min=low,
+        max=high,
+        step=step,
+        description=label,
+        readout_format=f".{max(0, -math.floor(math.log10(step)))}f",
         style={"description_width": "190px"},
         layout=widgets.Layout(width="560px", max_width="100%"),
     )

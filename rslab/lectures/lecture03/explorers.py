@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.patches import Polygon
 from scipy.stats import norm
 
-from rslab.lectures.explorer import Explorer, slider
+from rslab.lectures.explorer import Explorer, continuous_slider, slider
 from rslab.lectures.lecture03.figures import (
     COLORS,
     ESTIMATORS,
@@ -25,21 +25,6 @@ PLACES, SIGMAS = (-2.8, 2.4), (0.05, 1.0)  # least and largest; a hundredth is l
 STEP = 0.01
 
 
-def fine_slider(label: str, ends: tuple[float, float], value: float) -> widgets.FloatSlider:
-    """A slider that a hand can move finely: the curves are closed formulas, so any value will do."""
-    return widgets.FloatSlider(
-        value=value,
-        min=ends[0],
-        max=ends[1],
-        step=STEP,
-        description=label,
-        continuous_update=True,
-        readout_format=".2f",
-        style={"description_width": "190px"},
-        layout=widgets.Layout(width="560px", max_width="100%"),
-    )
-
-
 class StepExplorer(Explorer):
     """x and σ: the staircase, the noise around x and H with its tangent (left); Stein's integrand (right).
 
@@ -54,8 +39,8 @@ class StepExplorer(Explorer):
 
     @styled
     def __init__(self):
-        self.x = fine_slider("x", PLACES, -0.3)
-        self.sigma = fine_slider("σ of the noise", SIGMAS, 0.3)
+        self.x = continuous_slider("x", -0.3, *PLACES, STEP)
+        self.sigma = continuous_slider("σ of the noise", 0.3, *SIGMAS, STEP)
         figure, (left, right) = new_figure(1, 2, width=9.8, height=3.9, width_ratios=(1.25, 1))
         self._t = np.linspace(-3, 2.6, 700)
         self._window = left.add_patch(Polygon([(0, 0)] * 3, color=ORANGE, alpha=0.25, label="the noise around x"))
@@ -134,7 +119,7 @@ class DrawExplorer(Explorer):
             style={"description_width": "190px"},
             layout=widgets.Layout(width="560px", max_width="100%"),
         )
-        self.sigma = fine_slider("σ of the noise", SIGMAS, 0.5)
+        self.sigma = continuous_slider("σ of the noise", 0.5, *SIGMAS, STEP)
         self._drawn: str | None = None  # the shape that `heights` began with
         self._last: tuple[int, float] | None = None
         self._middles = (CELLS[1:] + CELLS[:-1]) / 2

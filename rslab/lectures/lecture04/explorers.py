@@ -9,29 +9,13 @@ from matplotlib.patches import Circle, Polygon
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import norm
 
-from rslab.lectures.explorer import Explorer, slider
+from rslab.lectures.explorer import Explorer, continuous_slider, slider
 from rslab.lectures.lecture04.regions import cell_masses, fill
 from rslab.lectures.pictures import rounded_down
 from rslab.lectures.style import BLUE, GREEN, GREY, INDIGO, INK, ORANGE, VERMILION, new_figure, styled
 from rslab.smoothing import bounds
 
 SIGMAS = tuple(round(0.05 * k, 2) for k in range(2, 21))
-
-
-def _continuous(label: str, value, low: float, high: float, step: float) -> widgets.FloatSlider:
-    """A slider from `low` to `high`; with two grips where `value` is a pair."""
-    kind = widgets.FloatRangeSlider if isinstance(value, tuple) else widgets.FloatSlider
-    digits = max(0, -math.floor(math.log10(step)))
-    return kind(
-        value=value,
-        min=low,
-        max=high,
-        step=step,
-        description=label,
-        readout_format=f".{digits}f",
-        style={"description_width": "190px"},
-        layout=widgets.Layout(width="560px", max_width="100%"),
-    )
 
 
 # -- p_A, p_B and σ against the radius ---------------------------------------------------------
@@ -182,10 +166,10 @@ class HalfspaceExplorer(Explorer):
 
     @styled
     def __init__(self):
-        self.angle = _continuous("angle of δ, in degrees", 30.0, 0.0, 359.0, 1.0)
-        self.length = _continuous("length of δ", 0.3, 0.0, LONGEST, 0.01)
-        self.p_A = _continuous("p_A at x", 0.8, 0.505, 0.999, 0.001)
-        self.sigma = _continuous("σ of the noise", 0.5, 0.1, 1.0, 0.01)
+        self.angle = continuous_slider("angle of δ, in degrees", 30.0, 0.0, 359.0, 1.0)
+        self.length = continuous_slider("length of δ", 0.3, 0.0, LONGEST, 0.01)
+        self.p_A = continuous_slider("p_A at x", 0.8, 0.505, 0.999, 0.001)
+        self.sigma = continuous_slider("σ of the noise", 0.5, 0.1, 1.0, 0.01)
         self._held_frame = False  # while δ is dragged
         figure, (plane, along, curve) = new_figure(1, 3, width=10.2, height=3.9)
         plane.set_facecolor("#FBE3C8")
@@ -296,8 +280,8 @@ class BeatTheoremExplorer(Explorer):
 
     @styled
     def __init__(self):
-        self.first = _continuous("first interval", (-1.0, 1.0), -4.0, 4.0, 0.1)
-        self.second = _continuous("second interval", (2.0, 2.0), -4.0, 4.0, 0.1)
+        self.first = continuous_slider("first interval", (-1.0, 1.0), -4.0, 4.0, 0.1)
+        self.second = continuous_slider("second interval", (2.0, 2.0), -4.0, 4.0, 0.1)
         self.start = slider("the rest, from", STARTS, 1.5)
         self.length = slider("length of δ (in σ)", AT, 1.5)
         self.p_A = slider("p_A at x", LEVELS, 0.8)
