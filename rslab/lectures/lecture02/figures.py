@@ -175,18 +175,19 @@ def photograph() -> Tensor:
 @styled
 def noise_strip_figure(images: list[Tensor], sigmas: tuple[float, ...], seed: int = 0) -> Figure:
     """Each image `(C, H, W)` in a row, under Gaussian noise of each σ in a column; the same δ along a row."""
-    figure, axes = new_figure(len(images), len(sigmas), width=9.0, height=0.3 + 1.55 * len(images), squeeze=False)
+    figure, axes = new_figure(len(images), len(sigmas), width=7.6, height=0.3 + 1.32 * len(images), squeeze=False)
     generator = torch.Generator().manual_seed(seed)
     for row, image in enumerate(images):
         noise = torch.randn(image.shape, generator=generator)
         for cell, sigma in zip(axes[row], sigmas, strict=True):
             show_image(cell, image + sigma * noise, f"σ = {sigma:g}" if row == 0 else "")
-    figure.encoding = "png"
-    rows = "one image" if len(images) == 1 else f"{len(images)} images, one per row,"
+    large = max(image.shape[-1] for image in images) > 100
+    figure.encoding = "jpeg" if large else "png"
+    sizes = " and ".join(f"{image.shape[-2]} × {image.shape[-1]}" for image in images)
     levels = ", ".join(f"{sigma:g}" for sigma in sigmas)
-    figure.alt = f"""From left to right, {rows} with Gaussian noise of σ = {levels}. The first is a handwritten
-        digit of 8 × 8 pixels, a second one, where it is at hand, a small photograph of a cat. Mild noise leaves
-        both plain; at σ = 0.5 they can hardly be made out, at 1 almost nothing is left. For the eye, values outside
+    figure.alt = f"""One image per row, of {sizes} pixels; from left to right with Gaussian noise of σ = {levels}.
+        Mild noise leaves all plain. At σ = 0.5 the digit can hardly be made out, and at 1 almost nothing is left of
+        it. An image of 224 × 224 pixels, a cup of coffee, is still recognised there. For the eye, values outside
         [0, 1] are drawn as black or white."""
     return figure
 
