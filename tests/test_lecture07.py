@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from drawn import line, panels, xy
 from explorers import explorer
-from scipy.stats import beta, norm
+from scipy.stats import norm
 
 from rslab.errors import InputError
 from rslab.lectures.lecture07 import checks, explorers, figures
@@ -219,21 +219,38 @@ def test_the_envelope_figure_draws_every_model_and_the_best_at_each_radius(best)
     np.testing.assert_allclose(envelope, expected.max(0))
 
 
-def test_the_subset_figure_draws_both_sets_and_the_intervals(best):
-    few, whole = best[best.every == 20].iloc[0], best.iloc[0]
-    (axes,) = panels(figures.subset_figure(few, whole))
-    (bars,) = axes.containers
-    points, caps, _ = bars
-    radii, shares = xy(points)
-    np.testing.assert_allclose(shares, counted(few, radii))
-    certified = shares * few.images / 100
-    low, high = (xy(cap)[1] for cap in caps)
-    for number in range(len(radii)):
-        k = round(certified[number])
-        exact = beta.ppf(0.025, k, few.images - k + 1) if k else 0, beta.ppf(0.975, k + 1, few.images - k)
-        assert (low[number], high[number]) == pytest.approx((100 * exact[0], 100 * exact[1]), abs=1e-6)
-    squares = [drawn for drawn in axes.lines if drawn.get_marker() == "s" and len(xy(drawn)[0])]
-    np.testing.assert_allclose(xy(squares[0])[1], counted(whole, radii))
+def test_the_twenty_subsets_are_drawn_above_the_whole(best):
+    radii = published.radii("cifar10-best").loc[published.group(best[best.every == 1], "Cohen et al.").index]
+    rows = figures.subset_rows(radii)
+    part = published.group(best[best.every == 20], "Cohen et al.")
+    assert rows.iloc[0].tolist() == pytest.approx(published.accuracies(part, published.CIFAR10_RADII).max().tolist())
+    assert rows[2.0].min() == pytest.approx(4.2) and rows[2.0].max() == rows[2.0][0] == pytest.approx(10.2)
+    (axes,) = panels(figures.subsets_figure({"Cohen et al.": radii}))
+    at, official = line(axes, "images 0, 20, 40 … (published)")
+    whole = published.accuracies(best[best.every == 1].loc[radii.index], at).max()
+    np.testing.assert_allclose(official, rows.iloc[0] - whole.to_numpy(), atol=1e-9)
+    assert len(axes.lines) == 21
+
+
+def test_the_ecdf_counts_images_and_the_acr_that_they_earn():
+    radii = np.array([-1, 0, 250, 500])
+    left, right = panels(figures.ecdf_figure({"Gaussian": (radii, 0.5)}))
+    p, share = line(left, "Gaussian")
+    assert p.tolist() == pytest.approx([0.5, 0.5, norm.cdf(0.5), norm.cdf(1)]) and share.tolist() == [25, 50, 75, 100]
+    assert line(right, "Gaussian")[1].tolist() == pytest.approx([0, 0, 100 / 3, 100])
+
+
+def test_without_the_hard_images_as_the_shipped_logs_count():
+    found = figures.hard_images_logs()
+    assert [len(logs) for logs in found.values()] == [3, 3]
+    left, right = panels(figures.hard_images_figure(found))
+    for name, logs in found.items():
+        acr = np.mean([(log.radius * log.correct).mean() for log in logs])
+        curve = next(one for one in left.lines if f"ACR {acr:.3f}" in str(one.get_label()))
+        at, mean = xy(curve)
+        expected = [np.mean([100 * ((log.correct == 1) & (log.radius >= r)).mean() for log in logs]) for r in at]
+        np.testing.assert_allclose(mean, expected), name
+    assert len(right.lines) == 5
 
 
 def test_the_area_under_a_curve_is_its_acr(best):
@@ -266,16 +283,14 @@ def test_weight_budget_and_rows_show_what_they_say():
 
 def test_own_runs_are_drawn_as_their_logs_count():
     runs = figures.own_runs()
-    drawn = 0
-    for axes in panels(figures.own_figure(runs)):
-        for name, log in runs.items():
-            label = f"{name.rsplit('/')[-1]}, {run_folder.read_run(run_folder.RESULTS / name)[0].arch}"
-            for curve in (one for one in axes.lines if one.get_label() == label):
-                radii, accuracy = xy(curve)
-                expected = [100 * ((log.correct == 1) & (log.radius >= radius)).mean() for radius in radii]
-                np.testing.assert_allclose(accuracy, expected)
-                drawn += 1
-    assert drawn == len(runs)
+    labels = figures.run_labels(runs)
+    drawn = [container for axes in panels(figures.own_figure(runs)) for container in axes.containers]
+    assert len(drawn) == len(runs) == len(labels)
+    heights = [xy(container[0])[1] for container in drawn]
+    for log in runs.values():
+        radii = [radius for radius in bounds.RADII if radius <= log.radius.max()]
+        expected = [100 * ((log.correct == 1) & (log.radius >= radius)).mean() for radius in radii]
+        assert any(len(seen) == len(expected) and np.allclose(seen, expected) for seen in heights)
 
 
 def test_a_network_that_gives_one_answer_has_collapsed():
@@ -301,39 +316,109 @@ def test_own_runs_prefer_cifar10(monkeypatch, tmp_path):
     assert list(figures.own_runs()) == ["cifar10-small/smoothadv-0.5"]
 
 
-# -- explorers -----------------------------------------------------------------------------------
+# -- the table as an explorer -----------------------------------------------------------------------
 
 
 def test_the_first_slider_answers_to_an_arrow_key():
-    grid = explorer("07 GridExplorer")
-    first = grid.children[0]
+    table = explorer("07 TableExplorer")
+    first = table.children[0]
     at = first.index
-    seen = grid.text.value, bytes(grid.image.value)
+    seen = table.text.value, bytes(table.image.value)
     first.index = at + 1
-    assert grid.text.value != seen[0] and bytes(grid.image.value) != seen[1]
+    assert table.text.value != seen[0] and bytes(table.image.value) != seen[1]
     first.index = at
 
 
-def test_the_grid_shows_what_was_asked_or_says_so():
-    grid = explorer("07 GridExplorer")
+def test_the_table_shows_what_was_asked_or_says_so():
+    table = explorer("07 TableExplorer")
     for sigma in explorers.SIGMAS:
         for extra in ((0, 0.0), (1, 0.5)):
             for samples in (1, 4, 16):
-                e = grid.move(sigma=sigma, epsilon=255, samples=samples, steps=4, attack="PGD", extra=extra)
-                assert e.exact == ("Not in the published grid" not in e.text.value)
+                e = table.move(sigma=sigma, epsilon=255, samples=samples, steps=4, attack="PGD", extra=extra)
+                assert e.exact == ("Not in these logs" not in e.text.value)
                 assert np.all(np.diff(e.accuracy) <= 0) and np.all(e.accuracy <= e.envelope + 1e-9)
-                assert e.row.sigma == sigma and (e.row.pretrained, e.row.weight) == extra
+                assert e.model.sigma == sigma and (e.model.pretrained, e.model.weight) == extra
+                assert all(
+                    share == 0 for r, share in zip(explorers.RADII, e.accuracy, strict=True) if r > 3.811 * sigma
+                )
                 if e.exact:
-                    assert (e.row.samples, e.row.steps, e.row.attack, e.row.epsilon) == (samples, 4, "PGD", 255)
-    assert not grid.move(sigma=0.25, samples=16, extra=(0, 0.0)).exact
-    assert grid.move(attack="DDN").exact
+                    assert (e.model.samples, e.model.steps, e.model.attack, e.model.epsilon) == (samples, 4, "PGD", 255)
+    assert not table.move(sigma=0.25, samples=16, extra=(0, 0.0)).exact
+    assert table.move(attack="DDN").exact
+
+
+@pytest.mark.parametrize("images", [500, 10_000])
+def test_the_recomputed_rows_are_those_of_the_tables(images):
+    table = explorer("07 TableExplorer").move(images=images)
+    whole = published.table_rows("lecture 14")
+    grid = published.table_rows("blog").loc["SmoothAdv"]
+    for extra, row in (((0, 0.0), "SmoothAdv"), ((1, 0.0), "+ pre-training"), ((1, 0.5), "+ both")):
+        e = table.move(row="SmoothAdv", extra=extra, collapsed=True)
+        shown = dict(zip(explorers.RADII, e.envelope, strict=True))
+        expected = whole.loc[row] if images == 10_000 else grid
+        if images == 10_000 or row == "SmoothAdv":
+            assert [shown[r] for r in published.CIFAR10_RADII] == pytest.approx(expected.tolist())
+    e = table.move(row="Gaussian training")
+    best = published.load("cifar10-best")
+    gaussian = published.group(best[best.every == 10_000 // images], "Cohen et al.")
+    assert e.envelope == pytest.approx(published.accuracies(gaussian, explorers.RADII).max().tolist())
+
+
+def test_a_cell_names_its_winner_its_interval_and_the_images_that_part_two_models():
+    table = explorer("07 TableExplorer")
+    for images in (500, 10_000):
+        e = table.move(images=images, row="SmoothAdv", r=1.0, sigma=0.5, epsilon=127)
+        radii = published.radii("cifar10-grid" if images == 500 else "cifar10-best")
+        winner, model = radii.loc[e.winner] >= 1000, radii.loc[e.model.name] >= 1000
+        assert e.count == winner.sum() == round(e.envelope[explorers.RADII.index(1.0)] * images / 100)
+        assert e.only_winner == radii.columns[winner & ~model].tolist()
+        assert e.only_model == radii.columns[model & ~winner].tolist()
+        low, high = figures.interval(e.count, images)
+        assert f"{e.count} of {images:,} images, 95 % interval {low:.1f} to {high:.1f} %" in e.text.value
+        assert f"winner only: {len(e.only_winner)} (images {e.only_winner[0]}, " in e.text.value
+        pair = [pd.DataFrame({"idx": radii.columns, "correct": 1, "radius": part * 1.0}) for part in (winner, model)]
+        paired = tables.paired_difference(*pair, [1.0]).iloc[0]
+        assert f"{paired.difference:+.1f} points ({paired.low:+.1f} to {paired.high:+.1f}" in e.text.value
+
+
+def test_collapsed_networks_win_where_nothing_else_reaches():
+    e = explorer("07 TableExplorer").move(r=3.5, row="SmoothAdv", collapsed=False)
+    without, winner = e.envelope[-1], e.winner
+    e.move(collapsed=True)
+    assert e.envelope[-1] > without and e.winner != winner
+    assert published.collapsed(published.load("cifar10-grid").loc[[e.winner]]).all()
+
+
+def test_our_runs_stand_in_the_table_where_they_were_certified():
+    e = explorer("07 TableExplorer").move(row="our runs", r=0.5)
+    assert e.winner in figures.own_runs()
+    log = figures.own_runs()[e.winner]
+    assert e.count == int(((log.correct == 1) & (log.radius >= 0.5)).sum())
+    assert "500 images only" in e.move(images=10_000).text.value
+
+
+def test_a_cell_is_chosen_by_dragging():
+    e = explorer("07 TableExplorer")
+    for place, height, radius, row in (
+        (0, 2, 0.0, "Gaussian training"),
+        (9, 6.2, 2.25, "our runs"),
+        (10.4, 3, 3.5, "SmoothAdv"),
+    ):
+        e.drag(place, height, "table")
+        assert (e.r.value, e.row.value) == (radius, row)
+    e.drag(4, 5, "table")
+    assert (e.r.value, e.row.value) == (1.0, "SmoothAdv")
+
+
+# -- what ACR rewards -------------------------------------------------------------------------------
 
 
 def test_acr_is_share_times_cap():
     certain = explorer("07 AcrExplorer")
     for share in (5, 25, 50):
-        for n in (100, 100_000, 10_000_000):
+        for n in (100, 10_000, 100_000):
             e = certain.move(share=share, n=n)
+            assert e.reference == certain.reference_at(n) <= certain.reference_at(100_000)
             assert e.acr == pytest.approx(share / 100 * bounds.max_certified_radius(n, 0.001, 1.0))
             assert ("more" in e.text.value) == (e.acr > e.reference)
 

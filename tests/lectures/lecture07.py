@@ -1,4 +1,4 @@
-"""Answers to notebook 07, right and wrong: certified accuracy, envelopes, ACR, intervals."""
+"""Answers to notebook 07, right and wrong: certified accuracy, rows, ACR, intervals."""
 
 import numpy as np
 from scipy.stats import beta
@@ -24,14 +24,42 @@ ACCURACY = {
 }
 
 
-ENVELOPE = {
-    "over the radii": lambda a: a.max(1),
-    "largest sum": lambda a: a[a.sum(1).argmax()],
-    "best at radius 0": lambda a: a[0],
-    "mean over models": lambda a: a.mean(0),
-    "not argmax": lambda a: a.argmax(0),
-    "not min": lambda a: a.min(0),
-    "one number a radius": lambda a: a.max(),
+def row(chosen="choosing", reported="others", scale=100, one=False, strict=False, all_images=False):
+    def answer(radius, radii, choosing):
+        parts = {"choosing": choosing, "others": ~choosing, "all": np.ones_like(choosing)}
+        shares = []
+        for r in radii:
+            certified = radius > r if strict else radius >= r
+            ranked = (
+                sum((radius >= r)[:, choosing].mean(1) for r in radii) if one else certified[:, parts[chosen]].mean(1)
+            )
+            counted = certified[ranked.argmax(), parts[reported]]
+            shares.append(counted.sum() / (len(choosing) if all_images else len(counted)))
+        return scale * np.array(shares)
+
+    return answer
+
+
+def loop(radius, radii, choosing):
+    """Without NumPy's axes."""
+    result = []
+    for r in radii:
+        best = max(radius, key=lambda model: sum(model[choosing] >= r))
+        result.append(100 * sum(best[~choosing] >= r) / sum(~choosing))
+    return result
+
+
+ROW = {
+    "a share: the table is in %": row(scale=1),
+    "as both texts print it": row(reported="choosing"),
+    "must not count": row(reported="all"),
+    "belongs to `choosing`": row(chosen="others"),
+    "had a say": row(chosen="all"),
+    "exchanged": row(chosen="others", reported="choosing"),
+    "may change at every radius": row(one=True),
+    "exactly r is left out": row(strict=True),
+    "the reporting ones are fewer": row(all_images=True),
+    "one number a radius": lambda radius, radii, choosing: 50.0,
 }
 
 
@@ -70,7 +98,7 @@ INTERVAL = {
 
 EXERCISES = (
     Exercise(checks.certified_accuracy, (lambda y, p, R, r: mean((p == y) & (R >= r)),), ACCURACY),
-    Exercise(checks.envelope, (lambda a: a.max(axis=0),), ENVELOPE),
+    Exercise(checks.honest_row, (row(), loop), ROW),
     Exercise(checks.acr, (lambda y, p, R: np.mean(R * (p == y)),), ACR),
     Exercise(checks.cell_interval, (ends(),), INTERVAL),
 )

@@ -1,4 +1,4 @@
-"""Checks of notebook 07: certified accuracy, the upper envelope, ACR, an interval for a cell."""
+"""Checks of notebook 07: certified accuracy, a row chosen and reported on different images, ACR, an interval."""
 
 from collections.abc import Callable
 
@@ -47,34 +47,65 @@ def certified_accuracy(function: Callable) -> None:
     passed("certified_accuracy: correct and radius ≥ r, of all images.")
 
 
-# -- exercise 2: the upper envelope ----------------------------------------------------------
+# -- exercise 2: a row, chosen on some images and reported on the others ------------------------
 
 
-def envelope(function: Callable) -> None:
-    """Check `function(accuracies)`: `(models, radii)` → `(radii,)`, the best model at each radius."""
-    table = np.array([[80.0, 60, 20, 0], [70, 62, 40, 5], [60, 50, 39, 18], [75, 40, 39, 17]])
-    value = np.asarray(answer(function, table.copy()), float)
-    if value.shape != (4,):
-        raise Wrong(f"Expected one number a radius, shape (4,), came shape {value.shape}.")
-    three = np.asarray(answer(function, table[:3].copy()), float)
-    if three.shape != (4,):
-        raise Wrong("The maximum was taken over the radii: take it over the models, one number a radius.")
-    right, best = table.max(0), table[table.sum(1).argmax()]
-    faults = (
-        (table.max(1), "The maximum was taken over the radii: take it over the models (axis 0)."),
-        (best, "This is one model, the one with the largest sum: an envelope may change the model at every radius."),
-        (table[0], "This is one model, the best at radius 0: an envelope may change the model at every radius."),
-        (table[2], "This is one model, the best at the last radius: the model may change at every radius."),
-        (table.mean(0), "This is the mean over models: an envelope is the best of them."),
-        (table.argmax(0), "These are the numbers of the models, not their accuracies: max, not argmax."),
-        (table.min(0), "This is the lower envelope: max, not min."),
-    )
-    otherwise = f"Expected {right.tolist()}, came {value.tolist()}."
-    compare(value, right, faults, otherwise, same=within(1e-5, 1e-8))
-    passed("envelope: at each radius the best model, and not always the same one.")
+def honest_row(function: Callable) -> None:
+    """Check `function(radius, radii, choosing)`: models × images → one number a radius, in %.
+
+    `radius` is −1 where a model is wrong or abstains; at each radius the best model on the images where `choosing`
+    is true is to be reported on the others.
+    """
+    radii = (0.25, 0.5, 1.0)
+    for seed in (42, 77):  # without ties, and no two mistakes with the same answer
+        random = np.random.default_rng(seed)
+        radius = random.choice([-1.0, 0.25, 0.5, 0.75, 1.0, 1.25], (6, 60))
+        choosing = random.random(60) < 0.4
+        value = np.asarray(answer(function, radius.copy(), radii, choosing.copy()), float)
+        if value.shape != (3,):
+            raise Wrong(f"Expected one number a radius, shape (3,), came shape {value.shape}.")
+        faults = tuple((wrong, message) for message, wrong in _dishonest_rows(radius, radii, choosing).items())
+        right = _row(radius, radii, choosing, ~choosing)
+        otherwise = f"Six models, 60 images: expected {right.round(2).tolist()}, came {value.round(2).tolist()}."
+        compare(value, right, faults, otherwise, same=within(1e-5, 1e-8))
+    passed("honest_row: the winner of each radius, counted on images that had no say in its choice.")
 
 
-# -- exercise 3: ACR -------------------------------------------------------------------------
+def _row(radius: np.ndarray, radii, chosen_on: np.ndarray, reported_on: np.ndarray) -> np.ndarray:
+    certified = radius[:, :, None] >= np.array(radii)  # (models, images, radii)
+    winner = certified[:, chosen_on].mean(1).argmax(0)
+    return 100 * certified[:, reported_on].mean(1)[winner, range(len(radii))]
+
+
+def _dishonest_rows(radius: np.ndarray, radii, choosing: np.ndarray) -> dict[str, np.ndarray]:
+    everything = np.ones_like(choosing)
+    shares = (radius[:, :, None] >= np.array(radii))[:, choosing].mean(1)
+    right = _row(radius, radii, choosing, ~choosing)
+    return {
+        "This is a share: the table is in %.": right / 100,
+        "Reported on the images that chose the winner: that is the envelope as both texts print it.": _row(
+            radius, radii, choosing, choosing
+        ),
+        "Reported on all images: those that chose the winner must not count.": _row(
+            radius, radii, choosing, everything
+        ),
+        "Chosen on the images that report: the choice belongs to `choosing`.": _row(
+            radius, radii, ~choosing, ~choosing
+        ),
+        "Chosen on all images: those that report had a say.": _row(radius, radii, everything, ~choosing),
+        "The two parts are exchanged: chosen on the others, reported on `choosing`.": _row(
+            radius, radii, ~choosing, choosing
+        ),
+        "One model for all radii: the winner may change at every radius.": 100
+        * (radius[shares.sum(1).argmax()][:, None] >= np.array(radii))[~choosing].mean(0),
+        "A radius of exactly r is left out: the tables count radius ≥ r.": _row(
+            radius - 1e-6, radii, choosing, ~choosing
+        ),
+        "Divided by all images: the reporting ones are fewer.": right * (~choosing).mean(),
+    }
+
+
+# -- exercise 4: ACR -------------------------------------------------------------------------
 
 
 def acr(function: Callable) -> None:
@@ -94,7 +125,7 @@ def acr(function: Callable) -> None:
     passed("acr: the mean over all images of radius, or 0 where the answer is wrong or withheld.")
 
 
-# -- exercise 4: what a cell is worth --------------------------------------------------------
+# -- exercise 3: what a cell is worth --------------------------------------------------------
 
 
 def cell_interval(function: Callable) -> None:

@@ -11,6 +11,7 @@ from rslab.lectures.style import (
     CYCLE,
     DASHES,
     GREEN,
+    GREY,
     INK,
     ORANGE,
     PURPLE,
@@ -52,26 +53,123 @@ def envelope_figure(rows: dict[str, pd.DataFrame], title: str = "", xmax: float 
         axes.step(radii, every.max(), where="pre", color=color, linestyle=DASHES[number], linewidth=2.6, label=label)
     _finish(axes, title, xmax)
     axes.legend(loc="upper right")
+    names = " and of ".join(f"{name} ({len(models)} models)" for name, models in rows.items())
+    figure.alt = (
+        f"Certified accuracy against the radius, of {names}. Every model is a thin stair: those trained with a small σ "
+        "begin high and stop early, those with a large σ begin low and reach far. A thick stair over each family "
+        f"is its upper envelope, at each radius the best model there. That of {list(rows)[-1]} lies above the other."
+    )
     return figure
 
 
+def subset_rows(radii: pd.DataFrame, at=published.CIFAR10_RADII, every: int = 20) -> pd.DataFrame:
+    """The row of a table (upper envelope of the models, in %) on each subset "every 20th image": (20, radii).
+
+    `radii` as from `published.radii`: a row a model, all 10,000 images. Subset k holds the images k, k + 20 …
+    """
+    values = radii.to_numpy()
+    rows = [[100 * (values[:, k::every] >= 1000 * r).mean(1).max() for r in at] for k in range(every)]
+    return pd.DataFrame(rows, columns=list(at))
+
+
 @styled
-def subset_figure(few: pd.Series, all_images: pd.Series, radii=bounds.RADII) -> Figure:
-    """One model on every 20th image, with 95 % intervals, beside the same model on all images."""
-    figure, axes = new_figure(width=8.6, height=3.8)
-    names = pd.DataFrame([few, all_images])
-    names.index = ["few", "all"]
-    shares = published.accuracies(names, radii)
-    counts = (shares.loc["few"] * few.images / 100).round()
-    low, high = interval(counts, int(few.images))
-    error = np.array([shares.loc["few"] - low, high - shares.loc["few"]])
-    label = f"every 20th image ({few.images}), 95 % interval"
-    axes.errorbar(radii, shares.loc["few"], error.clip(0), fmt="o", color=VERMILION, capsize=4, label=label)
-    axes.plot(radii, shares.loc["all"], "s", color=BLUE, markersize=7, fillstyle="none", markeredgewidth=1.8)
-    axes.plot([], [], "s", color=BLUE, fillstyle="none", markeredgewidth=1.8, label=f"all {all_images.images:,} images")
-    _finish(axes, "Gaussian training, σ = 1: the same network, two sets of images", 2.4, 60)
-    axes.set_xlim(-0.1, 2.4)
-    axes.legend(loc="upper right")
+def subsets_figure(rows: dict[str, pd.DataFrame]) -> Figure:
+    """For each row of the table its 20 versions on the subsets "every 20th", in points above that on all 10,000 images.
+
+    `rows`: name → radii of its models, as for `subset_rows`.
+    """
+    figure, panels = new_figure(1, len(rows), width=9.4, height=3.9, sharey=True, squeeze=False)
+    aside = np.random.default_rng(0).uniform(-0.045, 0.045, 20)
+    for axes, (name, radii) in zip(panels[0], rows.items(), strict=True):
+        subsets, whole = subset_rows(radii), subset_rows(radii, every=1)
+        above = subsets - whole.iloc[0]
+        for k in range(1, 20):
+            label = "the other 19 subsets of 500" if k == 1 else None
+            axes.plot(above.columns + aside[k], above.iloc[k], "o", color=GREY, markersize=4, alpha=0.7, label=label)
+        axes.plot(
+            above.columns, above.iloc[0], "D", color=VERMILION, markersize=7, label="images 0, 20, 40 … (published)"
+        )
+        axes.axhline(0, color=BLUE, linewidth=1.4, label="all 10,000 images")
+        axes.set(xlim=(0.1, 2.4), ylim=(-6, 9.5), xticks=published.CIFAR10_RADII)
+        axes.set(xlabel="ℓ2 radius (pixels in [0, 1])", title=f"the row {name}")
+        axes.tick_params(axis="x", labelsize=8.5)
+    panels[0][0].set_ylabel("points above all images")
+    panels[0][0].legend(loc="upper right", fontsize=8.5)
+    figure.alt = (
+        "For each of the nine radii of the table, 20 dots: the row counted on one of the 20 subsets of 500 images, in "
+        "points above the same row on all 10,000 images. The dots spread over several points on either side of zero. "
+        "The published subset is marked. In the row of Cohen et al. it is near zero up to radius 1.5 and the "
+        "highest of all at 2 and 2.25; in the row SmoothAdv it lies among the others at every radius."
+    )
+    return figure
+
+
+def p_a_of(radii: np.ndarray, sigma: float) -> np.ndarray:
+    """The lower bound of p_A behind each certified radius (in thousandths): (images,), ½ where nothing is certified."""
+    return norm.cdf(np.maximum(radii, 0) / 1000 / sigma)
+
+
+@styled
+def ecdf_figure(models: dict[str, tuple[np.ndarray, float]]) -> Figure:
+    """Left: the share of images whose p_A is at most p. Right: the share of the ACR that these images earn.
+
+    `models`: name → (radii of all images in thousandths, σ).
+    """
+    figure, (left, right) = new_figure(1, 2, width=9.4, height=3.8)
+    for (name, (radii, sigma)), dash in zip(models.items(), DASHES, strict=False):
+        p, color = np.sort(p_a_of(radii, sigma)), COLORS.get(method_of(name) or "", ORANGE)
+        earned = np.cumsum(np.sort(np.maximum(radii, 0)))
+        left.step(p, 100 * np.arange(1, len(p) + 1) / len(p), where="post", color=color, linestyle=dash, label=name)
+        right.step(p, 100 * earned / earned[-1], where="post", color=color, linestyle=dash, label=name)
+    left.set(xlim=(0.5, 1.003), ylim=(0, 101), xlabel="p, lower bound of p_A", ylabel="images with p_A ≤ p (%)")
+    right.set(xlim=(0.5, 1.003), ylim=(0, 101), xlabel="p, lower bound of p_A", ylabel="of the ACR, earned by them (%)")
+    left.set_title("where the images are")
+    right.set_title("where the ACR comes from")
+    right.legend(loc="upper left")
+    figure.alt = (
+        f"Two panels with a curve for each of {len(models)} models of the same σ. Left, the share of images whose p_A "
+        "is at most p: it begins at the share without a certificate, rises slowly, and jumps at the right end, where "
+        "the images lie whose votes are almost all for the class. Right, the share of the ACR that these images "
+        "earn: it stays near zero over most of the axis and rises steeply just before 1."
+    )
+    return figure
+
+
+def hard_images_logs() -> dict[str, list[pd.DataFrame]]:
+    """Digits networks trained on all images and on the easy ones, a log a seed: `rslab.experiments.hard_images`."""
+    folder = run_folder.RESULTS / "hard-images"
+    return {name: [logs.read_log(file) for file in sorted(folder.glob(f"{name}-*.tsv"))] for name in ("all", "easy")}
+
+
+@styled
+def hard_images_figure(found: dict[str, list[pd.DataFrame]]) -> Figure:
+    """Left: certified accuracy of the networks trained on all images and on the easy ones. Right: the difference."""
+    figure, (left, right) = new_figure(1, 2, width=9.4, height=3.8)
+    radii, curves = np.arange(0, 1.26, 0.01), {}
+    for (name, runs), color, dash in zip(found.items(), (BLUE, ORANGE), DASHES, strict=False):
+        curves[name] = np.array([tables.certified_accuracy(log, radii) for log in runs])
+        acr = np.mean([tables.average_certified_radius(log) for log in runs])
+        for curve in curves[name]:
+            left.plot(radii, curve, color=color, linewidth=0.7, alpha=0.6)
+        trained = "all training images" if name == "all" else "the easy ones only"
+        label = f"{trained}: mean ACR {acr:.3f}"
+        left.plot(radii, curves[name].mean(0), color=color, linestyle=dash, label=label)
+    _finish(left, "test digits, σ = 0.5", 1.25)
+    left.legend(loc="upper right")
+    gains = curves["easy"] - curves["all"]
+    for seed, gain in enumerate(gains):
+        right.plot(radii, gain, color=GREY, linewidth=0.9, linestyle=DASHES[1 + seed % 3], label=f"seed {seed}")
+    right.plot(radii, gains.mean(0), color=ORANGE, label="mean")
+    right.axhline(0, color=INK, linewidth=1)
+    right.set(xlim=(0, 1.25), xlabel="ℓ2 radius (pixels in [0, 1])", ylabel="points gained")
+    right.set_title("without the hard images, minus with them")
+    right.legend(loc="lower right", fontsize=8.5)
+    figure.alt = (
+        "Left, certified accuracy of digits networks against the radius, thin for each seed and thick for the mean: "
+        "trained on all images, and without the hard ones. Without them the curve begins lower, crosses the other and "
+        "ends higher. Right, the difference in points, for each seed and the mean: negative at small radii, "
+        "positive at large ones."
+    )
     return figure
 
 
@@ -85,6 +183,12 @@ def acr_figure(curves: dict[str, pd.Series]) -> Figure:
         axes.fill_between(radii, accuracy, step="pre", color=color, alpha=0.15, linewidth=0)
     _finish(axes, "the same area under two curves that cross", 3.9, 85)
     axes.legend(loc="upper right")
+    first, second = curves
+    figure.alt = (
+        f"Two curves of certified accuracy with almost the same area, {first} and {second}. The second begins higher "
+        "and drops to zero just below radius 1; the first begins lower, crosses it there and still certifies a few "
+        "images at 2.5. The area under each is shaded."
+    )
     return figure
 
 
@@ -104,6 +208,11 @@ def weight_figure(alpha: float = 0.001) -> Figure:
     right.plot(100 * share, norm.ppf(share + 0.01) - norm.ppf(share), color=VERMILION)
     right.set(xlabel="share of votes for the class (%)", ylabel="gain in radius / σ", ylim=(0, None))
     right.set_title("what one more vote in a hundred adds")
+    figure.alt = (
+        "Left, the radius in units of σ against 1 − p_A on a logarithmic axis: it grows without bound as p_A "
+        "approaches 1; horizontal lines show where n = 1,000, 100,000 and 10 million votes cap it. Right, what one "
+        "more percentage point of votes adds to the radius: little between 50 and 90 %, and steeply more beyond 97 %."
+    )
     return figure
 
 
@@ -133,6 +242,10 @@ def budget_figure(sizes, values: dict[str, list[float]], alpha: float = 0.001) -
     axes.set(xscale="log", xlabel="n, votes an image (log scale)", ylabel="ACR", ylim=(0, None))
     axes.set_title(f"the same networks, σ = 0.5, α = {alpha:g}: ACR against n")
     axes.legend(loc="lower right")
+    figure.alt = (
+        f"ACR of the same networks, {' and '.join(values)}, against the number of votes from {min(sizes):,} to "
+        f"{max(sizes):,}: the curves climb all the way, the SmoothAdv curve above the other."
+    )
     return figure
 
 
@@ -147,6 +260,10 @@ def rows_figure(rows: pd.DataFrame, base: str = "SmoothAdv") -> Figure:
     axes.axhline(0, color=INK, linewidth=1)
     axes.set(xlabel="ℓ2 radius (pixels in [0, 1])", ylabel=f"points above {base}", title="the rows, compared")
     axes.legend(loc="center right", ncols=2)
+    figure.alt = (
+        f"Points above the row {base} at nine radii. Cohen et al. lie far below throughout. The three rows with extra "
+        "data gain several points up to radius 0.75 and about one point beyond; “both” dips below zero at radius 1."
+    )
     return figure
 
 
@@ -169,33 +286,57 @@ def own_figure(runs: dict[str, pd.DataFrame]) -> Figure:
     Dotted: published models of the same σ on the same 500 images, where the runs are on CIFAR-10's every 20th.
     """
     sigmas: dict[float, dict[str, pd.DataFrame]] = {}
-    arch = {}
     for name, log in runs.items():
-        config, _ = run_folder.read_run(run_folder.RESULTS / name)
-        sigmas.setdefault(config.sigma, {})[name], arch[name] = log, config.arch
-    figure, panels = new_figure(1, len(sigmas), width=9.4, height=4.2, squeeze=False, sharey=True)
+        sigmas.setdefault(_config(name).sigma, {})[name] = log
+    figure, panels = new_figure(1, len(sigmas), width=9.8, height=4.2, squeeze=False, sharey=True)
     for axes, sigma in zip(panels[0], sorted(sigmas), strict=True):
-        xmax = 1.1 * max(float(log.radius.max()) for log in sigmas[sigma].values())
-        _draw_runs(axes, sigmas[sigma], arch, xmax)
         if all(name.startswith("cifar10") and len(log) == 500 for name, log in sigmas[sigma].items()):
             _draw_published(axes, sigma)
-        _finish(axes, f"σ = {sigma:g}, with 95 % intervals", xmax)
-        axes.legend(loc="upper right", fontsize=7.5)
+        _draw_runs(axes, sigmas[sigma])
+        largest = max(float(log.radius.max()) for log in sigmas[sigma].values())
+        _finish(axes, f"σ = {sigma:g}", largest + 0.1)
+        axes.set(xlim=(-0.1, largest + 0.1), xticks=np.arange(0, largest + 0.1, 0.25))
+        axes.legend(loc="upper right", fontsize=8, ncols=1 + (len(sigmas[sigma]) > 3))
+    shown = ", ".join(f"{sigma:g}" for sigma in sorted(sigmas))
+    figure.alt = (
+        f"A panel for each σ ({shown}): certified accuracy at the table's radii for our {len(runs)} runs, dots beside "
+        "each other with 95 % intervals. Dotted, the published ResNet-110 models of the same σ on the same images. "
+        "Where the small network was trained by SmoothAdv, it begins below Gaussian training of the same network and "
+        "ends above it."
+    )
     return figure
 
 
-def _draw_runs(axes, runs: dict[str, pd.DataFrame], arch: dict[str, str], xmax: float) -> None:
+def _config(name: str):
+    return run_folder.read_run(run_folder.RESULTS / name)[0]
+
+
+def run_labels(names) -> dict[str, str]:
+    """Short names of runs, "SmoothAdv, ResNet-8"; the folder's own where two would have the same."""
+    methods = {"gaussian": "Gaussian", "smoothadv": "SmoothAdv", "smoothmix": "SmoothMix"}
+    labels = {}
+    for name in names:
+        config = _config(name)
+        network = config.arch.removesuffix("-half").replace("resnet", "ResNet-")
+        labels[name] = f"{methods.get(config.method, config.method.capitalize())}, {network}"
+    doubled = {label for label in labels.values() if list(labels.values()).count(label) > 1}
+    return {name: name if label in doubled else label for name, label in labels.items()}
+
+
+def _draw_runs(axes, runs: dict[str, pd.DataFrame]) -> None:
+    """Dots with intervals beside each other: a sequential log decides the radii of the table and none between."""
+    labels, marks = run_labels(runs), {"gaussian": "D", "smoothadv": "^", "consistency": "s"}
+    apart = 0.028 * max(float(log.radius.max()) for log in runs.values())
     for number, (name, log) in enumerate(runs.items()):
-        radii = np.unique(np.r_[0, log.radius, np.linspace(0, xmax, 120)])
-        color = COLORS.get(method_of(name) or "", CYCLE[number % len(CYCLE)])
+        radii = np.array([radius for radius in bounds.RADII if radius <= log.radius.max()])
+        method = _config(name).method
+        color = COLORS.get(method, CYCLE[number % len(CYCLE)])
         accuracy = tables.certified_accuracy(log, radii)
         low, high = interval((accuracy * len(log) / 100).round(), len(log))
-        label = f"{name.rsplit('/')[-1]}, {arch[name]}"
-        axes.step(radii, accuracy, where="pre", color=color, linestyle=DASHES[number % len(DASHES)], label=label)
-        axes.fill_between(radii, low, high, step="pre", color=color, alpha=0.15, linewidth=0)
-        decided = np.unique(log.radius)
-        if len(decided) < 20:  # a sequential log knows these radii only; between them the stair is a lower bound
-            axes.plot(decided, tables.certified_accuracy(log, decided), "o", color=color, markersize=5)
+        aside = (number - (len(runs) - 1) / 2) * apart
+        axes.errorbar(radii + aside, accuracy, (accuracy - low, high - accuracy), fmt=marks.get(method, "o"),
+                      color=color, markersize=5, capsize=2, elinewidth=1.2, label=labels[name],
+                      fillstyle="none" if "small" in name else "full")  # fmt: skip
 
 
 def _draw_published(axes, sigma: float) -> None:
@@ -205,5 +346,5 @@ def _draw_published(axes, sigma: float) -> None:
         models = published.group(best[(best.every == 20) & (best.sigma == sigma)], row)
         if len(models):
             radii, accuracy = published.curve(models.loc[models.ACR.idxmax()])
-            label = f"published {method}, ResNet-110"
+            label = f"{'Gaussian' if method == 'gaussian' else row}, published, ResNet-110"
             axes.step(radii, accuracy, ":", where="pre", color=COLORS[method], linewidth=1.4, label=label)
