@@ -6,11 +6,15 @@ import pytest
 import torch
 from drawn import at, heights, line, panels, picture, xy
 from explorers import explorer
-from scipy.stats import binom, norm
+from scipy.stats import binom, norm, sem
+from scipy.stats import t as student
 
+from rslab.experiments.recipes import RECIPES, read_recipe
 from rslab.lectures.lecture08 import breakit, explorers, figures
-from rslab.report.tables import certified_accuracy
+from rslab.report.tables import average_certified_radius, certified_accuracy
 from rslab.smoothing.sequential import SequentialPlan, looks
+from rslab.store.logs import read_log
+from rslab.store.run_folder import RESULTS
 
 # -- figures ----------------------------------------------------------------------------------
 
@@ -56,12 +60,14 @@ def test_votes_methods_and_precision_show_the_numbers_given():
     assert [text.get_text() for text in axes.texts] == ["÷ 50.0", "÷ 200.0"]
     floors = [xy(drawn)[1].tolist() for drawn in axes.lines if len(xy(drawn)[0]) == 2 and drawn.get_linestyle() == "-"]
     assert floors == [[1000, 1000]] * 2
-    (axes,) = panels(figures.methods_figure())
-    drawn = {(float(xy(dot)[0][0]), float(xy(dot)[1][0])) for dot in axes.lines}
-    assert drawn == {(seconds, acr) for _, acr, seconds in figures.METHODS}
-    assert {text.get_text(): text.xy for text in axes.texts} == {
-        n: (seconds, acr) for n, acr, seconds in figures.METHODS
-    }
+    costs, curves = panels(figures.methods_figure())
+    drawn = {(float(xy(dot)[0][0]), float(xy(dot)[1][0])) for dot in costs.lines}
+    assert drawn == {(seconds, acr) for _, acr, seconds, _ in figures.METHODS}
+    assert {text.get_text(): text.xy for text in costs.texts} == {n: (s, acr) for n, acr, s, _ in figures.METHODS}
+    for name, acr, _, curve in figures.METHODS:
+        assert line(curves, name)[1].tolist() == list(curve)
+        area = np.trapezoid(curve, np.arange(8) / 4) / 100  # up to 1.75: what lies beyond is not in the table
+        assert area < acr < area + 0.2 * curve[-1] / 100 + 0.01, name
     (axes,) = panels(figures.precision_figure([(9, 0.1, 0.4), (8, 0.2, 0.6)]))
     assert [bar.get_width() for bar in axes.patches] == [0.4, 0.6]
     assert line(axes, "an image of class 1")[0].tolist() == [0.1, 0.2]
@@ -100,6 +106,21 @@ def test_denoisers_are_shown_image_by_image():
     assert [panel.get_title() for panel in axes] == ["1", "2", "3", "", "", ""]
     assert [float(picture(panel).mean()) for panel in axes] == [0, 0, 0, 1, 1, 1]
     assert [panel.get_ylabel() for panel in axes] == ["clean", "", "", "noisy", "", ""]
+
+
+def test_equal_work_is_equal_and_drawn_from_the_shipped_logs():
+    runs = read_recipe(RECIPES / "equal-work.toml")
+    assert {run.train.passes * run.train.epochs for run in runs} == {840}
+    curves, radii = panels(figures.equal_work_figure())
+    table = figures.equal_work_table()
+    for name, label in figures.EQUAL_WORK.items():
+        logs = [read_log(RESULTS / "equal-work" / f"{name}-{seed}" / "certify.tsv") for seed in range(3)]
+        acr = [average_certified_radius(log) for log in logs]
+        interval = student.interval(0.95, 2, np.mean(acr), sem(acr))
+        mean, half = table.loc[label, ["ACR", "± (seeds, 95 %)"]]
+        assert (mean - half, mean + half) == pytest.approx(interval)
+        assert at(curves, label, 0.5) == pytest.approx(table.loc[label, "r = 0.5"], abs=2)
+        assert f"{label} {mean:.3f}" in radii.figure.alt
 
 
 def test_the_linf_ball_inside_is_the_cap_over_the_root_of_d():

@@ -59,7 +59,7 @@ class VotesExplorer(Explorer):
             left.plot(TRUE, np.full(len(TRUE), 1000.0), style, color=color, label=label)[0]
             for style, color, label in (
                 ("-", GREEN, "sequential, mean"),
-                ("--", ORANGE, "floor, as sound and as strong"),
+                ("--", ORANGE, "floor (2)"),
             )
         ]
         fixed = left.axhline(N, color=VERMILION, linestyle=":", label=f"fixed, {N:,}")
