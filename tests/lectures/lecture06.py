@@ -1,10 +1,12 @@
-"""Answers to notebook 06, right and wrong: weights of the copies, log and mean, a gradient from votes, the order."""
+"""Answers to notebook 06, right and wrong: weights, log and mean, a gradient from votes, the order, a step."""
 
 import numpy as np
 import torch
 
 from lectures.exercise import Exercise
+from rslab import attacks
 from rslab.lectures.lecture06 import checks
+from rslab.smoothing.classifier import log_mean_probs, mean_log_probs
 
 # -- the exercises --------------------------------------------------------------------------------
 
@@ -86,9 +88,78 @@ ORDER = {
     "added twice": only(3, lambda w, attack, f, G, x, noise: attack(f, x + noise) + noise),
 }
 
+
+def unit_step(slope, step_size):
+    return step_size * slope / slope.flatten(1).norm(dim=1)[:, None, None, None]
+
+
+def into_ball(delta, epsilon):
+    return delta * (epsilon / delta.flatten(1).norm(dim=1)).clamp_max(1)[:, None, None, None]
+
+
+def step(inner="outside", move=unit_step, ball=into_ball, sign=1, same=True, noisy=True, attacked=True, last="mean"):
+    def log_probs(f, z, y, noise):
+        scores = f((z + noise).flatten(0, 1)).log_softmax(1).unflatten(0, noise.shape[:2])
+        return torch.stack([row[torch.arange(len(y)), y] for row in scores])
+
+    def answer(f, x, y, noise, epsilon, steps, step_size):
+        z, seen = x, noise if noisy else torch.zeros_like(noise[:1])
+        for _ in range(steps if attacked else 0):
+            z = z.detach().requires_grad_()
+            copies = log_probs(f, z, y, seen)
+            loss = -(copies.logsumexp(0) if inner == "outside" else copies.mean(0))
+            (slope,) = torch.autograd.grad(loss.sum(), z)
+            z = x + ball((z + sign * move(slope, step_size) - x).detach(), epsilon)
+        copies = log_probs(f, z.detach(), y, noise if same else 0.3 * torch.randn_like(noise))
+        if last == "log-mean":
+            return -(copies.logsumexp(0) - np.log(len(noise)))
+        return {"mean": -copies.mean(0), "sum": -copies.sum(0), "number": -copies.mean()}[last]
+
+    return answer
+
+
+def by_the_library(f, x, y, noise, epsilon, steps, step_size):
+    end = attacks.pgd(
+        lambda z: log_mean_probs(f, z, noise), x, y, epsilon, steps=steps, step_size=step_size, keep="last"
+    )
+    return attacks.negative_log_likelihood(mean_log_probs(f, end, noise), y)
+
+
+def with_backward(f, x, y, noise, epsilon, steps, step_size):
+    step()(f, x, y, noise, epsilon, steps, step_size).sum().backward()
+    return step()(f, x, y, noise, epsilon, steps, step_size)
+
+
+STEP = {
+    "No attack": step(attacked=False),
+    "naive one": step(inner="inside"),
+    "ε-projection is missing": step(ball=lambda delta, epsilon: delta),
+    "over the batch": step(ball=lambda delta, epsilon: delta * (epsilon / delta.norm()).clamp_max(1)),
+    "pixel by pixel": step(ball=lambda delta, epsilon: delta.clamp(-epsilon, epsilon)),
+    "must make the loss large": step(sign=-1),
+    "not normalised": step(move=lambda slope, step_size: step_size * slope),
+    "other noise than the attack": step(same=False),
+    "attack sees no noise": step(noisy=False),
+    "without noise: g": lambda f, x, y, noise, *more: torch.nn.functional.cross_entropy(
+        f(_end(f, x, y, noise, *more)), y, reduction="none"
+    ),
+    "outer=log-mean": step(last="log-mean"),
+    "take their mean": step(last="sum"),
+    "One number came back": step(last="number"),
+    "detach x̂, not the loss": lambda *case: step()(*case).detach(),
+    "left gradients in the weights": with_backward,
+    "f wants images": lambda f, x, y, noise, *more: f(x + noise),
+}
+
+
+def _end(f, x, y, noise, epsilon, steps, step_size):
+    return checks._ascend(f, x, y, noise, epsilon, steps, step_size)
+
+
 EXERCISES = (
     Exercise(checks.copy_weights, (copy_weights,), WEIGHTS),
     Exercise(checks.smoothadv_loss, (smoothadv_loss,), LOSS),
     Exercise(checks.stein_gradient, (stein(),), STEIN),
     Exercise(checks.training_images, (training_image,), ORDER),
+    Exercise(checks.smoothadv_step, (step(), by_the_library), STEP),
 )

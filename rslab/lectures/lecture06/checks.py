@@ -1,9 +1,9 @@
-"""Checks of notebook 06's exercises: the weights of the copies, log and mean, a gradient from votes, the order."""
+"""Checks of notebook 06's exercises: weights, log and mean, a gradient from votes, the order, a step of training."""
 
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rslab.lectures.answers import Wrong, answer, compare, passed, within
 from rslab.lectures.spies import Spy
@@ -160,6 +160,109 @@ def _check_order(way: int, given: Tensor, calls, model, start: Tensor, right: Te
         (right + noise, f"Way ({way}): the noise is added twice; the attack moved the noisy image already."),
     )
     compare(given, right, faults, f"Way ({way}): expected {_show(right)}, came {_show(given)}.", same=_same)
+
+
+# -- exercise 5: a step of training ---------------------------------------------------------------
+
+
+class _Curved(nn.Module):
+    """Logits (N, 3) of images (N, 1, 2, 2), not linear in the pixels, so that each step has a direction of its own."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(5)
+        self.weight = nn.Parameter(2 * torch.randn(3, 4, generator=generator))
+
+    def forward(self, z: Tensor) -> Tensor:
+        flat = z.flatten(1)
+        return flat @ self.weight.T + 3 * (2 * flat @ self.weight.T.roll(1, 1)).sin()
+
+
+def smoothadv_step(function: Callable) -> None:
+    """Check `function(f, x, y, noise, epsilon, steps, step_size)` → the loss of SmoothAdv's step for each image, (B,).
+
+    noise (m, B, C, H, W) has its σ already; PGD under ℓ2 from x, and the mean cross-entropy of the copies at its end.
+    """
+    generator = torch.Generator().manual_seed(7)
+    for m, steps, epsilon, step_size in ((6, 3, 0.2, 0.3), (4, 4, 0.3, 0.2), (1, 1, 0.2, 0.1)):
+        x, y = 0.5 + 0.05 * torch.randn(3, 1, 2, 2, generator=generator), torch.tensor([0, 2, 1])
+        noise = 0.3 * torch.randn(m, *x.shape, generator=generator)
+        f = _Curved()
+        spy = Spy(f, (1, 2, 2), "f wants images (N, 1, 2, 2), got {shape}: flatten the copies into the batch.")
+        given = answer(function, spy, x.clone(), y.clone(), noise.clone(), epsilon, steps, step_size)
+        spy.seen("f was never called.")
+        _check_step(given, f, spy, (x, y, noise, epsilon, steps, step_size))
+    passed("smoothadv_step: G is attacked, and f is trained on the very copies that the attack was made for.")
+
+
+def _ascend(f, x, y, noise, epsilon, steps, step_size, *, mean="log outside", sign=1, unit=True, ball="image"):
+    """The reference attack, and by its options the usual mistakes: where it ends, (B, C, H, W)."""
+    z = x
+    for _ in range(steps):
+        z = z.detach().requires_grad_()
+        of_label = _of_label(f, z, y, noise)
+        loss = -of_label.mean(0) if mean == "log inside" else -of_label.logsumexp(0)
+        slope = sign * torch.autograd.grad(loss.sum(), z)[0]
+        if unit:
+            slope = slope / slope.flatten(1).norm(dim=1)[:, None, None, None]
+        delta = z.detach() + step_size * slope - x
+        if ball == "image":
+            delta = delta * (epsilon / delta.flatten(1).norm(dim=1)).clamp_max(1)[:, None, None, None]
+        elif ball == "batch":
+            delta = delta * (epsilon / delta.norm()).clamp_max(1)
+        elif ball == "ℓ∞":
+            delta = delta.clamp(-epsilon, epsilon)
+        z = x + delta
+    return z.detach()
+
+
+def _of_label(f, z: Tensor, y: Tensor, noise: Tensor) -> Tensor:
+    """log F_y of the noisy copies: (m, B)."""
+    log_probs = f((z + noise).flatten(0, 1)).log_softmax(1).unflatten(0, noise.shape[:2])
+    return log_probs.gather(2, y.expand(len(noise), -1)[..., None])[..., 0]
+
+
+def _check_step(given, f: _Curved, spy: Spy, case: tuple) -> None:
+    x, y, noise, *_ = case
+    if isinstance(given, Tensor) and given.dim() == 0:
+        raise Wrong("One number came back: return the loss of each image, (B,); the training loop takes the mean.")
+    loss = _tensor(given, y.shape, "one loss an image")
+    if f.weight.grad is not None and bool(f.weight.grad.abs().sum() > 0):
+        raise Wrong("The attack left gradients in the weights (backward): use torch.autograd.grad(loss.sum(), z).")
+
+    def at(z: Tensor, copies: Tensor = noise) -> Tensor:
+        return -_of_label(f, z, y, copies).mean(0).detach()
+
+    end, none = _ascend(f, *case), torch.zeros_like(noise[:1])
+    right = at(end)
+    last = spy.batches[-1]
+    if len(last) == len(noise) * len(x):
+        moved = last.unflatten(0, noise.shape[:2]) - noise  # x̂, m times, where the noise is the one given
+        if len(noise) > 1 and float((moved - moved.mean(0)).abs().max()) > 1e-4:
+            raise Wrong("The loss is taken under other noise than the attack: x̂ was made for these very copies.")
+    faults = (
+        (at(x), "No attack: this is the loss of Gaussian augmentation, at x itself."),
+        (at(_ascend(f, *case, mean="log inside")), "The attack is the naive one: climb −log of the mean of F_y."),
+        (at(_ascend(f, *case, ball="none")), "The ε-projection is missing: after each step go back into the ball."),
+        (at(_ascend(f, *case, ball="batch")), "The norm is taken over the batch: each image has a ball of its own."),
+        (at(_ascend(f, *case, ball="ℓ∞")), "The projection clamps pixel by pixel, ℓ∞: here the ball is ℓ2."),
+        (at(_ascend(f, *case, sign=-1)), "The attack descends: it must make the loss large, x + step · gradient."),
+        (at(_ascend(f, *case, unit=False)), "The gradient is not normalised: step_size is the length of the step."),
+        (at(_ascend(f, x, y, none, *case[3:])), "The attack sees no noise: this is way (2), attack f, then noise."),
+        (at(end, none), "The loss is taken at x̂ without noise: g is certified under noise."),
+        (-(_of_label(f, end, y, noise).logsumexp(0) - torch.tensor(len(noise)).log()).detach(),
+         "The loss is −log of the mean (outer=log-mean): here the mean of the copies' cross-entropies is asked."),
+        (len(noise) * right, "A sum over the copies: take their mean."),
+        (-right, "The sign is turned: the loss is −log F_y."),
+    )  # fmt: skip
+    m = len(noise)
+    compare(loss, right, faults, f"m = {m}: expected {_show(right)}, came {_show(loss)}.", same=within(2e-4, 1e-5))
+    if not given.requires_grad:
+        raise Wrong("The loss has no gradient in the weights: detach x̂, not the loss.")
+    slope = torch.autograd.grad(given.sum(), f.weight)[0]
+    wanted = torch.autograd.grad(-_of_label(f, end, y, noise).mean(0).sum(), f.weight)[0]
+    if not within(1e-2, 1e-3)(slope, wanted):
+        raise Wrong("The gradient in the weights goes through the attack: detach x̂ before the loss.")
 
 
 # -- small change -----------------------------------------------------------------------------------

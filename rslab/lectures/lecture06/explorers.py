@@ -24,6 +24,13 @@ class ToyExplorer(Explorer):
     After each move: `naive` and `smoothadv`, the two places; `g_naive`, `g_smoothadv`, `g_clean`, G_y there and at 0.
     """
 
+    alt = (
+        "Three panels over one pixel t with the ball around the image shaded. Left, the step function F_y, its "
+        "average G_y under noise, and on G_y the places where the two attacks end: a triangle for the naive one, a "
+        "star for SmoothAdv. Middle, the naive objective, right SmoothAdv's, each scaled to its range. Sliders: F_y "
+        "in the narrow region, σ and ε."
+    )
+
     @styled
     def __init__(self):
         self.depth = slider("F_y in narrow region", DEPTHS, 1e-9)
@@ -99,6 +106,13 @@ class AttackExplorer(Explorer):
     `wins`, the class that leads.
     """
 
+    alt = (
+        "Above, a handwritten digit of 8 by 8 pixels, the same after the SmoothAdv and after the naive attack, and "
+        "beside each attacked one its change, brighter pixels in red, darker ones in blue. Below, for each the votes "
+        "of noisy copies over the ten classes, with the leading class and its share above. Sliders: ε, m and the "
+        "steps T."
+    )
+
     @styled
     def __init__(self, f, image: Tensor, label: int, sigma: float, seed: int = 0):
         self.epsilon = slider("ε of the attack", DIGIT_EPSILONS, 0.75)
@@ -106,20 +120,30 @@ class AttackExplorer(Explorer):
         self.steps = slider("T, steps of PGD", STEPS, 10)
         self.label, self.sigma = label, sigma
         self._results = self._attack_all(f, image, label, sigma, seed)
-        figure, axes = new_figure(2, 3, width=9.8, height=5.0, height_ratios=(1.25, 1))
-        names, colors = ("clean", *OBJECTIVES), (BLUE, SMOOTHADV, NAIVE)
-        self._pictures, self._titles, self._bars = [], [], []
-        for (top, bottom), name, color in zip(axes.T, names, colors, strict=True):
-            pixels = image[0].numpy()
-            self._pictures.append(top.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest"))
-            top.set(xticks=(), yticks=(), title="the image" if name == "clean" else f"{name} attack")
-            top.grid(False)
-            self._bars.append(bottom.bar(range(10), [0] * 10, color=color))
-            bottom.set(ylim=(0, 1.22), yticks=(0, 0.5, 1), xticks=range(10), xlabel="class")
-            self._titles.append(bottom.text(4.5, 1.1, "", ha="center", va="center", fontsize=10))
-            bottom.axhline(0.5, color=INK, linestyle="--", linewidth=1)
-        axes[1, 0].set_ylabel("share of votes")
-        moving = [*self._pictures, *self._titles, *(bar for bars in self._bars for bar in bars)]
+        figure, _ = new_figure(width=9.8, height=4.6)
+        figure.clear()
+        top = ["clean", *(f"{kind} {name}" for name in OBJECTIVES for kind in ("image", "change"))]
+        bottom = ["votes clean", *(f"votes {name}" for name in OBJECTIVES for _ in range(2))]
+        axes = figure.subplot_mosaic([top, bottom], height_ratios=(1, 1))
+        self._pictures, self._changes, self._titles, self._bars = [], [], [], []
+        for name, color in zip(("clean", *OBJECTIVES), (BLUE, SMOOTHADV, NAIVE), strict=True):
+            above, below = axes["clean" if name == "clean" else f"image {name}"], axes[f"votes {name}"]
+            self._pictures.append(above.imshow(image[0].numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest"))
+            above.set_title("the image" if name == "clean" else f"{name} attack")
+            cells = [above]
+            if name != "clean":
+                cells.append(axes[f"change {name}"])
+                self._changes.append(cells[1].imshow(0 * image[0].numpy(), cmap="RdBu_r", vmin=-0.4, vmax=0.4))
+                cells[1].set_title("its change, ±0.4")
+            for cell in cells:
+                cell.set(xticks=(), yticks=())
+                cell.grid(False)
+            self._bars.append(below.bar(range(10), [0] * 10, color=color))
+            below.set(ylim=(0, 1.22), yticks=(0, 0.5, 1), xticks=range(10), xlabel="class")
+            self._titles.append(below.text(4.5, 1.1, "", ha="center", va="center", fontsize=10))
+            below.axhline(0.5, color=INK, linestyle="--", linewidth=1)
+        axes["votes clean"].set_ylabel("share of votes")
+        moving = [*self._pictures, *self._changes, *self._titles, *(bar for bars in self._bars for bar in bars)]
         super().__init__(figure, [self.epsilon, self.samples, self.steps], moving)
 
     def _attack_all(self, f, image: Tensor, label: int, sigma: float, seed: int) -> dict:
@@ -152,6 +176,9 @@ class AttackExplorer(Explorer):
             for bar, count in zip(bars, votes, strict=True):
                 bar.set_height(count / VOTES)
             title.set_text(f"leads: {int(np.argmax(votes))} ({max(votes) / VOTES:.0%})")
+        clean = shown[0][0]
+        for change, (pixels, _) in zip(self._changes, shown[1:], strict=True):
+            change.set_data(pixels - clean)
         kept = ", ".join(f"{name} {votes[self.label] / VOTES:.3f}" for name, votes in self.votes.items())
         epsilon, m, steps = where
         return (
