@@ -14,7 +14,13 @@ from PIL import Image
 from scipy.stats import norm
 
 from rslab.errors import check_choice
-from rslab.lectures.lecture02.figures import draw_regions, plane_classes, plane_probabilities
+from rslab.lectures.lecture02.figures import (
+    draw_regions,
+    name_regions,
+    plane_classes,
+    plane_probabilities,
+    region_marks,
+)
 from rslab.lectures.lecture04.figures import random_steps
 from rslab.lectures.style import BLUE, GREEN, INK, ORANGE, VERMILION, new_figure, styled
 from rslab.store import files
@@ -30,9 +36,12 @@ def pockets() -> Iterator[Figure]:
     axis = np.linspace(0, 1, 161)
     figure, (left, right) = new_figure(1, 2, width=6.6, height=3.5)
     draw_regions(left, plane_classes(axis), "f")
-    image = draw_regions(right, plane_classes(axis), " ")
+    name_regions(left, region_marks(plane_classes(axis)))
+    image, names = draw_regions(right, plane_classes(axis), " "), name_regions(right, [])
     for sigma in np.geomspace(0.01, 0.4, 32):
-        image.set_data(plane_probabilities(axis, float(sigma)).argmax(2))
+        classes = plane_probabilities(axis, float(sigma)).argmax(2)
+        image.set_data(classes)
+        name_regions(right, region_marks(classes), names)
         right.set_title(f"g, σ = {sigma:.3f}")
         yield figure
 
@@ -87,7 +96,7 @@ def half_space() -> Iterator[Figure]:
 ANIMATIONS: dict[str, tuple[Callable[[], Iterator[Figure]], str]] = {
     "pockets": (
         pockets,
-        "Left, the regions of f on images of two pixels, with three small pockets. Right, the regions of g while σ "
+        "Left, the regions of f on images of two pixels, named by digits, with three small pockets. Right, the regions of g while σ "
         "grows from 0.01 to 0.4: first like f, then the pockets shrink and vanish, and the borders become straight.",
     ),
     "dome": (
