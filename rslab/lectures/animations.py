@@ -96,8 +96,9 @@ def half_space() -> Iterator[Figure]:
 ANIMATIONS: dict[str, tuple[Callable[[], Iterator[Figure]], str]] = {
     "pockets": (
         pockets,
-        "Left, the regions of f on images of two pixels, named by digits, with three small pockets. Right, the regions of g while σ "
-        "grows from 0.01 to 0.4: first like f, then the pockets shrink and vanish, and the borders become straight.",
+        "Left, the regions of f on images of two pixels, named by digits, with three small pockets. Right, the regions "
+        "of g while σ grows from 0.01 to 0.4: first like f, then the pockets shrink and vanish, and the borders become "
+        "straight.",
     ),
     "dome": (
         dome,
