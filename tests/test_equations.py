@@ -155,10 +155,13 @@ PAPERS = {
     ],
     "Maurer and Pontil 2009": [Equation("Theorem 4", "the empirical Bernstein bound", "05, section 5")],
     "Rony et al. 2019": [Equation("DDN", "the nearest adversarial example", "06, section 5")],
+    "Salman et al. 2020": [
+        Equation("denoising objectives", "a denoiser that gives the image back, or the answer", "08, section 6")
+    ],
     "Salman et al. 2019": [Equation("SmoothAdv", "attack G, and train there", "06, section 1")],
-    "Voráček and Hein 2023": [Equation("noise on a grid", "certificates for floating point", "08, section 6")],
+    "Voráček and Hein 2023": [Equation("noise on a grid", "certificates for floating point", "08, section 7")],
     "Wald 1945": [Equation("expected sample size", "what no sequential test can undercut", "08, section 2")],
-    "Walker 1977": [Equation("alias method", "draws from whole-number weights", "08, section 6")],
+    "Walker 1977": [Equation("alias method", "draws from whole-number weights", "08, section 7")],
     "Zhai et al. 2020": [Equation("ACR", "the average certified radius", "07, section 6")],
 }
 ALL = TEXTS | PAPERS

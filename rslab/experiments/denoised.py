@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,7 +38,7 @@ from rslab.training.loop import train_to_end
 
 PLACE = run_folder.RESULTS / "denoised"
 SIGMAS, SEEDS = (0.25, 0.5), (0, 1, 2)
-IMAGES, N0, N, ALPHA = 200, 100, 10_000, 0.001  # of the combinations' logs
+IMAGES, N0, N, ALPHA = 100, 100, 10_000, 0.001  # the combinations have 200 images, of which the first are taken
 STANDARD = "noise/standard-{seed}"
 BESIDE = {0.25: "combinations-tie", 0.5: "combinations-order"}  # Gaussian training and SmoothAdv at each σ
 LABELS = {
@@ -74,7 +75,7 @@ def accuracy_table(sigma: float, shares: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5
     for label, runs in read_logs(sigma).items():
         found = np.stack([certified_accuracy(log, np.array(shares) * sigma) for log in runs])  # (seeds, radii)
         cells = zip(shares, found.mean(0), found.min(0), found.max(0), strict=True)
-        rows[label] = {f"r = {s * sigma:g}": f"{mean:.0f} ({low:.0f} to {high:.0f})" for s, mean, low, high in cells}
+        rows[label] = {f"r = {s * sigma:g}": f"{mean:.1f} ({low:.0f} to {high:.0f})" for s, mean, low, high in cells}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(f"σ = {sigma:g}")
 
 
@@ -178,7 +179,9 @@ def photograph_table() -> pd.DataFrame:
 def run_photographs(path: Path = PLACE / "photographs.json") -> None:
     """Every photograph and σ that is not in the file."""
     data, f = load_photographs(), InferenceNetwork(efficientnet_lite(0))
-    stored = files.read_json(path) if path.is_file() else {"n0": N0, "n": PHOTOGRAPH_VOTES, "alpha": ALPHA, "rows": []}
+    stored: dict[str, Any] = (
+        files.read_json(path) if path.is_file() else {"n0": N0, "n": PHOTOGRAPH_VOTES, "alpha": ALPHA, "rows": []}
+    )
     done = {(row["picture"], row["sigma"]) for row in stored["rows"]}
     for sigma in SIGMAS:
         networks = {"alone": f, "non-local means": nn.Sequential(NonLocalMeans(sigma), f)}

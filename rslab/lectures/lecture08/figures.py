@@ -307,10 +307,10 @@ def denoised_figure(logs: dict[float, dict[str, list[pd.DataFrame]]]) -> Figure:
         means = {
             label: np.mean([certified_accuracy(log, [sigma])[0] for log in runs]) for label, runs in methods.items()
         }
-        order = ", ".join(f"{label} {means[label]:.0f}" for label in sorted(means, key=lambda label: -means[label]))
+        order = ", ".join(f"{label} {means[label]:.1f}" for label in sorted(means, key=lambda label: -means[label]))
         at_sigma.append(f"At σ = {sigma:g} and radius {sigma:g}, in percent: {order}.")
     panels[0].set_ylabel("certified accuracy (%)")
-    panels[0].legend(loc="lower left", fontsize=8.5)
+    panels[-1].legend(loc="upper right", fontsize=8.5)
     figure.alt = (
         "Certified accuracy against the radius, one panel per σ, one curve per method with a band from the lowest to "
         f"the highest seed. {' '.join(at_sigma)}"
