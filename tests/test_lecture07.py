@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from drawn import line, panels, xy
 from explorers import explorer
 from scipy.stats import norm
 
+from rslab.data.datasets import load_dataset
 from rslab.errors import InputError
+from rslab.experiments import hard_images
 from rslab.lectures.lecture07 import checks, explorers, figures
 from rslab.report import published, tables
 from rslab.smoothing import bounds
@@ -238,6 +241,19 @@ def test_the_ecdf_counts_images_and_the_acr_that_they_earn():
     p, share = line(left, "Gaussian")
     assert p.tolist() == pytest.approx([0.5, 0.5, norm.cdf(0.5), norm.cdf(1)]) and share.tolist() == [25, 50, 75, 100]
     assert line(right, "Gaussian")[1].tolist() == pytest.approx([0, 0, 100 / 3, 100])
+
+
+def test_the_hard_images_are_those_of_which_few_noisy_copies_are_right():
+    digits = load_dataset("digits", "train")
+    some = hard_images.subset(digits, torch.arange(len(digits)) < 12)
+    assert len(some) == 12 and torch.equal(some.labels, digits.labels[:12])
+    scores = torch.nn.functional.one_hot(some.labels, 10).float()
+
+    def right_on_the_first_half(x):
+        return torch.where((torch.arange(12) < 6)[:, None], scores, 1 - scores)
+
+    shares = hard_images.share_of_copies_right(right_on_the_first_half, some, 0.5, seed=0)
+    assert shares.tolist() == [1.0] * 6 + [0.0] * 6
 
 
 def test_without_the_hard_images_as_the_shipped_logs_count():

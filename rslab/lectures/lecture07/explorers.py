@@ -80,7 +80,8 @@ class TableExplorer(Explorer):
         controls = [self.r, self.row, self.sigma, self.epsilon, self.samples, self.steps, self.attack]
         controls += [self.extra, self.images, self.collapsed]
         for control in controls:
-            control.layout = widgets.Layout(width="482px", max_width="100%")
+            control.layout = widgets.Layout(width="410px", max_width="100%")
+            control.style.description_width = "160px"
         self._read()
         figure, _ = new_figure(width=9.8, height=5.9)
         figure.clear()
@@ -88,7 +89,7 @@ class TableExplorer(Explorer):
         moving = [*self._draw_table(axes["table"]), *self._draw_curves(axes["curves"])]
         moving += self._draw_knobs(axes["knobs"])
         super().__init__(figure, controls, moving, drag={"table": axes["table"]})
-        self.layout.flex_flow = "row wrap"  # two sliders beside each other: ten would fill a screen
+        self.layout.flex_flow = "row wrap"  # two sliders beside each other: ten below each other fill a screen
         self.layout.max_width = "1000px"
 
     def _read(self) -> None:
