@@ -123,6 +123,20 @@ def test_the_toys_objectives_part_where_the_tests_of_the_toys_say():
     assert curves["naive"][0] > curves["SmoothAdv"][0]  # Jensen
 
 
+def test_the_paths_in_the_plane_end_where_the_attack_does_over_contours_of_the_exact_g():
+    toy = SmoothToy(angle=30)
+    few, many = panels(figures.plane_figure(toy, ms=(1, 64), seeds=2))
+    for axes, m in ((few, 1), (many, 64)):
+        marks = [xy(drawn) for drawn in axes.lines if drawn.get_marker() in "v*" and len(drawn.get_xdata()) == 1]
+        ends = torch.cat([figures.plane_attack(toy, name, m, seeds=2) for name in ("naive", "SmoothAdv")])
+        assert np.ravel(marks) == pytest.approx(ends.numpy().ravel())
+        assert all(np.hypot(*xy(drawn)).max() <= 0.75 + 1e-6 for drawn in axes.lines)
+        half = axes.collections[1].get_paths()[0].vertices[::7]  # the dashed contour
+        assert all(
+            figures.plane_probability(toy, torch.tensor(place)) == pytest.approx(0.5, abs=0.02) for place in half
+        )
+
+
 def test_in_the_plane_more_samples_help_smoothadv_and_hurt_the_naive_attack():
     toy, share = SmoothToy(angle=30), {}
     for name in figures.OBJECTIVES:

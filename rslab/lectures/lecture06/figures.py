@@ -122,17 +122,25 @@ def plane_probability(toy, x: Tensor, sigma: float = 0.5) -> float:
     return float(first @ inside @ second)
 
 
-def plane_attack(toy, name: str, m: int, seeds: int = 50, sigma: float = 0.5, epsilon: float = 0.75) -> Tensor:
+def plane_attack(
+    toy, name: str, m: int, seeds: int = 50, sigma: float = 0.5, epsilon: float = 0.75, path: list[Tensor] | None = None
+) -> Tensor:
     """Where PGD (T = 20, step 2ε/T, fixed noise) ends from the origin, for `seeds` draws of m samples: (seeds, 2).
 
-    An image is ½ + x/2, so that the ball fits into [0, 1].
+    An image is ½ + x/2, so that the ball fits into [0, 1]. `path`, where given, gets every iterate, (seeds, 2) each.
     """
     estimate, objective = OBJECTIVES[name]
     generator = torch.Generator().manual_seed(m)
     noise = torch.randn(m, seeds, 2, 1, 1, dtype=torch.float64, generator=generator) * sigma
     start, labels = torch.full((seeds, 2, 1, 1), 0.5, dtype=torch.float64), torch.ones(seeds, dtype=torch.long)
+
+    def scores(image: Tensor) -> Tensor:
+        if path is not None:
+            path.append((2 * image.detach() - 1).flatten(1))
+        return estimate(toy, 2 * image - 1, noise)
+
     ends = attacks.pgd(
-        lambda image: estimate(toy, 2 * image - 1, noise),
+        scores,
         start,
         labels,
         epsilon / 2,
@@ -141,6 +149,47 @@ def plane_attack(toy, name: str, m: int, seeds: int = 50, sigma: float = 0.5, ep
         objective=objective,
     )
     return (2 * ends - 1).flatten(1)
+
+
+@styled
+def plane_figure(toy, ms=(1, 256), seeds: int = 6, sigma: float = 0.5, epsilon: float = 0.75) -> Figure:
+    """The paths of PGD on either objective over contours of the exact G, a panel a number m of samples."""
+    ticks = torch.linspace(-1, 1, 37, dtype=torch.float64)
+    z = [torch.linspace(-5, 5, count, dtype=torch.float64) for count in (181, 31)]
+    first, second = (torch.exp(-row * row / 2) / torch.exp(-row * row / 2).sum() for row in z)
+    noise = torch.cartesian_prod(*z) * sigma
+    rows = [toy(noise + torch.stack((a, b))).softmax(1)[:, 1].view(181, 31) for b in ticks for a in ticks]
+    exact = np.array([float(first @ row @ second) for row in rows]).reshape(37, 37)
+    figure, panels = new_figure(1, len(ms), width=9.6, height=4.5, sharey=True)
+    for axes, m in zip(panels, ms, strict=True):
+        levels = np.arange(0.1, 1.0, 0.1)
+        lines = axes.contour(ticks, ticks, exact, levels, colors=GREY, linewidths=0.9)
+        axes.clabel(lines, fmt="%.1f", fontsize=8)
+        axes.contour(ticks, ticks, exact, [0.5], colors=INK, linewidths=2, linestyles="--")
+        angle = np.linspace(0, 2 * np.pi, 100)
+        axes.fill(epsilon * np.cos(angle), epsilon * np.sin(angle), color=SKY, alpha=0.15)
+        for name, color, marker in (("naive", NAIVE, "v"), ("SmoothAdv", SMOOTHADV, "*")):
+            path: list[Tensor] = []
+            ends = plane_attack(toy, name, m, seeds, sigma, epsilon, path)
+            for seed, way in enumerate(torch.stack(path, 1).numpy()):
+                axes.plot(*way.T, color=color, linewidth=1, alpha=0.7)
+                axes.plot(*ends[seed], marker, color=color, markeredgecolor=INK, markersize=9, linestyle="none")
+            axes.lines[-1].set_label(name)
+        axes.plot(0, 0, "o", color=INK, markersize=5)
+        axes.set(xlabel="first pixel; the image is 0", title=f"m = {m}", aspect="equal")
+        axes.set(xlim=(-1, 1), ylim=(-1, 1), xticks=(-1, -0.5, 0, 0.5, 1), yticks=(-1, -0.5, 0, 0.5, 1))
+        axes.grid(False)
+    panels[0].set_ylabel("second pixel")
+    panels[-1].legend(loc="lower right")
+    figure.alt = (
+        f"Contours of the exact G over two pixels, one half dashed, the ball of radius {epsilon:g} shaded, and the "
+        f"paths of PGD from the image in the middle for {seeds} draws of the noise; left m = {ms[0]}, right m = "
+        f"{ms[-1]}. With one sample the paths of the two objectives coincide: some run straight to the upper right, "
+        "across the dashed line, others hardly leave the image. With many samples all of SmoothAdv's paths run to the "
+        "upper right and across the dashed line; the naive ones zigzag, most of them close to the image or to the "
+        "left, where G is larger."
+    )
+    return figure
 
 
 def _line(axes, samples, values, name: str, label: str = "", **options) -> None:
