@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 from torch import nn
 
 from rslab.data.datasets import LabeledImages, load_dataset
@@ -196,6 +197,20 @@ def run_photographs(path: Path = PLACE / "photographs.json") -> None:
             stored["rows"].append(row | {"seconds": round(time.process_time() - began, 1)})
             files.write_whole(path, lambda place: place.write_text(json.dumps(stored, indent=1) + "\n", "utf-8"))
             print(json.dumps(stored["rows"][-1]), flush=True)
+    show_photographs()
+
+
+def show_photographs(sigma: float = 0.25) -> None:
+    """`photographs.jpg`: one noisy copy of each photograph, and below it what non-local means makes of it."""
+    images, denoise = load_photographs().images, NonLocalMeans(sigma)
+    noise = [
+        torch.randn(images.shape[1:], generator=generator_for("predict", 0, index)) for index in range(len(images))
+    ]
+    noisy = images + sigma * torch.stack(noise)
+    rows = [torch.cat(list(row.clamp(0, 1)), dim=2) for row in (noisy, denoise(noisy))]
+    pixels = (255 * torch.cat(rows, dim=1)).round().byte().movedim(0, -1).numpy()
+    path = PLACE / "photographs.jpg"
+    files.write_whole(path, lambda place: Image.fromarray(pixels).save(place, "JPEG", quality=60))
 
 
 def main(arguments: list[str]) -> None:

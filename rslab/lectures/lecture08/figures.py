@@ -318,6 +318,13 @@ def denoised_figure(logs: dict[float, dict[str, list[pd.DataFrame]]]) -> Figure:
     return figure
 
 
+PHOTOGRAPHS_ALT = (
+    "Eight pictures in two rows. Above: a cup of coffee, a photographer at a tripod, a cat's face and a rocket at "
+    "night, each under coarse coloured noise. Below: the same without the noise, smooth as water colours; the outlines are "
+    "there, the fur and the details of the camera are blurred."
+)
+
+
 # Certified accuracy in %, by ℓ2 radius, as far as it stands in a source that we could read:
 # "… 2020": tables of the repository that H. Salman et al. published with "Denoised smoothing" (microsoft/denoised-
 # smoothing, commit 9500d0e of 2021-04-02, analysis/latex: "no_denoisers", "fullAccess", "whitebox"); best σ at each
