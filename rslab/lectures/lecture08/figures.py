@@ -320,8 +320,8 @@ def denoised_figure(logs: dict[float, dict[str, list[pd.DataFrame]]]) -> Figure:
 
 PHOTOGRAPHS_ALT = (
     "Eight pictures in two rows. Above: a cup of coffee, a photographer at a tripod, a cat's face and a rocket at "
-    "night, each under coarse coloured noise. Below: the same without the noise, smooth as water colours; the outlines are "
-    "there, the fur and the details of the camera are blurred."
+    "night, each under coarse coloured noise. Below: the same without the noise, smooth as water colours; "
+    "the outlines are there, the fur and the details of the camera are blurred."
 )
 
 
