@@ -1,7 +1,7 @@
 """Denoised smoothing: a denoiser before a classifier that never saw noise, on digits and on four photographs.
 
 Digits: `standard` alone, and behind a denoiser trained by mean squared error or by the stability objective, at two σ
-with three seeds; the classifiers are the shipped runs `noise/standard-SEED`, images, n0, n and α those of the
+with three seeds; the classifiers are those of the shipped runs `noise/standard-SEED`, images, n0, n and α those of the
 combinations' logs, which are read beside them. Photographs: EfficientNet-Lite0 with and without non-local means
 before it, on the same noisy copies.
 
@@ -59,7 +59,7 @@ def log_of(kind: str, sigma: float, seed: int) -> Path:
     """Where the certification log of one of `LABELS` lies."""
     if kind in ("gaussian", "4-smoothadv"):
         return run_folder.RESULTS / BESIDE[sigma] / f"{kind}-{seed}" / "certify.tsv"
-    if kind == "standard" and sigma == 0.25:
+    if kind == "standard" and sigma == 0.25 and seed == 0:  # the one whose weights are shipped, too
         return run_folder.RESULTS / STANDARD.format(seed=seed) / "certify.tsv"
     return PLACE / f"{kind}-{sigma:g}-{seed}" / "certify.tsv"
 
@@ -94,7 +94,10 @@ def difference(ours: list[pd.DataFrame], theirs: list[pd.DataFrame], radius: flo
 
 
 def classifier_of(seed: int) -> nn.Module:
-    """The digit classifier that was trained without noise; of seeds 1 and 2 only the recipe is shipped."""
+    """The digit classifier that was trained without noise; of seeds 1 and 2 only the recipe is shipped.
+
+    Trained again, on another processor, it is another network of the same recipe.
+    """
     folder = run_folder.RESULTS / STANDARD.format(seed=seed)
     if (folder / "weights.safetensors").is_file():
         return run_folder.load_run(folder)[0]
