@@ -134,12 +134,13 @@ def _page(browser, address: str):
 
 
 def _scroll_to_explorer(page) -> None:
-    """Cells outside the window are not drawn: go to the first one whose output is a widget."""
+    """Cells outside the window are not drawn: go to the first one whose output is a widget with a picture."""
     page.evaluate(
         f"""() => {{
             const cells = {NOTEBOOK}.content.widgets;
             const shows = cell => cell.model.type === 'code' && cell.model.outputs.toJSON().some(
-                output => output.data && output.data['application/vnd.jupyter.widget-view+json']);
+                output => output.data && output.data['application/vnd.jupyter.widget-view+json']
+                    && output.data['image/png']);
             {NOTEBOOK}.content.scrollToItem(cells.findIndex(shows), 'start');
         }}"""
     )
@@ -154,18 +155,19 @@ def test_a_notebook_in_a_browser(jupyterlab, browser, name):
     assert page.evaluate(ERRORS) == []
 
     _scroll_to_explorer(page)
-    handle = page.locator(".widget-slider .noUi-handle").first
+    shown = page.locator(".jp-OutputArea-output").filter(has=page.locator(".widget-slider .noUi-handle")).first
+    handle = shown.locator(".widget-slider .noUi-handle").first
     handle.wait_for()
-    if (skip := page.get_by_role("button", name="Skip", exact=True)).count():  # a prediction holds the sliders
-        skip.first.click()
-        page.locator(".widget-slider .noUi-target:not([disabled])").first.wait_for()
-    picture, numbers = page.locator(".rslab-picture img").first, page.locator(".widget-html-content").first
+    if (skip := shown.get_by_role("button", name="Skip", exact=True)).count():  # a prediction holds the sliders
+        skip.click()
+        shown.locator(".widget-slider .noUi-target:not([disabled])").first.wait_for()
+    picture, numbers = shown.locator(".rslab-picture img").first, shown.locator(".widget-html-content").last
     before, said = picture.get_attribute("src"), numbers.inner_text()
     handle.focus()
     page.keyboard.press("ArrowRight")
     page.wait_for_function("src => document.querySelector('.rslab-picture img').src !== src", arg=before)
     assert numbers.inner_text() != said
-    label = page.locator(".widget-slider .widget-label").first
+    label = shown.locator(".widget-slider .widget-label").first
     assert label.evaluate("node => node.scrollWidth <= node.clientWidth")  # not clipped
 
     page.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
