@@ -6,7 +6,7 @@ combinations' logs, which are read beside them. Photographs: EfficientNet-Lite0 
 before it, on the same noisy copies.
 
 `python -m rslab.experiments.denoised [digits | photographs]` writes `results/denoised` and goes on where it was
-stopped. Ten minutes of one core for the digits, seven for the photographs, which need `rslab[photographs]` and
+stopped. Fifteen minutes of one core for the digits, seven for the photographs, which need `rslab[photographs]` and
 scikit-image.
 """
 
@@ -39,7 +39,7 @@ from rslab.training.loop import train_to_end
 
 PLACE = run_folder.RESULTS / "denoised"
 SIGMAS, SEEDS = (0.25, 0.5), (0, 1, 2)
-IMAGES, N0, N, ALPHA = 100, 100, 10_000, 0.001  # the combinations have 200 images, of which the first are taken
+IMAGES, N0, N, ALPHA = 200, 100, 10_000, 0.001  # of the combinations' logs
 STANDARD = "noise/standard-{seed}"
 BESIDE = {0.25: "combinations-tie", 0.5: "combinations-order"}  # Gaussian training and SmoothAdv at each σ
 LABELS = {
@@ -76,7 +76,7 @@ def accuracy_table(sigma: float, shares: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5
     for label, runs in read_logs(sigma).items():
         found = np.stack([certified_accuracy(log, np.array(shares) * sigma) for log in runs])  # (seeds, radii)
         cells = zip(shares, found.mean(0), found.min(0), found.max(0), strict=True)
-        rows[label] = {f"r = {s * sigma:g}": f"{mean:.1f} ({low:.0f} to {high:.0f})" for s, mean, low, high in cells}
+        rows[label] = {f"r = {s * sigma:g}": f"{mean:.1f} ({low:g} to {high:g})" for s, mean, low, high in cells}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(f"σ = {sigma:g}")
 
 
