@@ -99,7 +99,7 @@ def test_non_local_means_denoises_each_image_by_itself():
 
 def test_without_scikit_image_a_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage.restoration", None)
-    with pytest.raises(WorkError, match="pip install scikit-image"):
+    with pytest.raises(WorkError, match="scikit-image: pip install"):
         NonLocalMeans(0.25)
 
 

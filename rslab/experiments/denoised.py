@@ -6,8 +6,7 @@ combinations' logs, which are read beside them. Photographs: EfficientNet-Lite0 
 before it, on the same noisy copies.
 
 `python -m rslab.experiments.denoised [digits | photographs]` writes `results/denoised` and goes on where it was
-stopped. Fifteen minutes of one core for the digits, seven for the photographs, which need `rslab[photographs]` and
-scikit-image.
+stopped. Fifteen minutes of one core for the digits, seven for the photographs, which need `rslab[photographs]`.
 """
 
 import json

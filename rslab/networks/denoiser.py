@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from rslab.errors import WorkError, check_choice, check_positive
 from rslab.machine.randomness import generator_for
+from rslab.networks.efficientnet import INSTALL
 from rslab.networks.models import conv_bn
 
 OBJECTIVES = ("mse", "stability")
@@ -107,7 +108,7 @@ class NonLocalMeans(nn.Module):
         try:
             restoration = import_module("skimage.restoration")
         except ImportError:
-            raise WorkError("Non-local means needs scikit-image: pip install scikit-image brings it.") from None
+            raise WorkError(f"Non-local means needs scikit-image: {INSTALL}.") from None
         self._denoise = restoration.denoise_nl_means
 
     def forward(self, z: Tensor) -> Tensor:

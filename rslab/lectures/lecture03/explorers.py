@@ -156,7 +156,8 @@ class DrawExplorer(Explorer):
         self.heights[passed] = np.linspace(height, y, len(passed)) if here != start else y
         self._last = here, y
 
-    def reset(self):
+    def reset(self) -> "DrawExplorer":
+        """Back to the shape that was chosen, and the sliders to where they began."""
         self._drawn = None
         return super().reset()
 

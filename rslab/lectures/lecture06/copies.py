@@ -44,6 +44,7 @@ class Attacked:
 
     @property
     def title(self) -> str:
+        """What a legend calls the network."""
         if self.network.startswith("noise"):
             return "digits, no noise in training"
         method, sigma = self.network.split("/")[1].rsplit("-", 1)
