@@ -4,6 +4,7 @@
 const PATIENCE_MS = 700; // a redraw takes under 100 ms; after this long without one, the kernel is asked
 const LIMIT_MS = 1500; // an idle kernel answers within 50 ms
 const GONE = "▶ run this cell again: no kernel answers";
+const FIELDS = "select, textarea, input:not([type=radio], [type=checkbox]), [contenteditable]";
 const BUSY = "the kernel is busy with another cell: what was moved here follows when that is done";
 
 function make(kind, className, parent) {
@@ -103,9 +104,9 @@ function watchKernel(model, el) {
 }
 
 // What is typed at a slider is meant for the slider: "d d" would delete the cell. Shift + Enter and Ctrl + … pass.
-function keepKey(event) {
+function keepsKey(event) {
   const forJupyter = event.ctrlKey || event.metaKey || event.altKey || (event.key === "Enter" && event.shiftKey);
-  if (!forJupyter && event.key !== "Escape") event.stopPropagation();
+  return !forJupyter && event.key !== "Escape";
 }
 
 // A slider's handle is what a screen reader meets: it gets the slider's name, and the value that is shown.
@@ -128,12 +129,20 @@ function render({ model, el }) {
   const touched = watchKernel(model, el);
   const named = new MutationObserver(() => nameSliders(box));
   let box = null;
+  // Notebook 7 hears a key before the slider does, on its way down, and leaves alone what is prevented: no handle and
+  // no letter outside a field has a default of its own that would be missed.
+  const suppress = (event) => {
+    if (!box?.contains(event.target) || !keepsKey(event)) return;
+    const letter = event.key.length === 1 && event.key !== " " && !event.target.matches(FIELDS);
+    if (letter || event.target.matches(".noUi-handle")) event.preventDefault();
+  };
+  window.addEventListener("keydown", suppress, true);
   // The box around is known once this element is in the page.
   const found = new ResizeObserver(() => {
     const around = el.closest(".rslab-box");
     if (!around || around === box) return;
     box = around;
-    box.addEventListener("keydown", keepKey);
+    box.addEventListener("keydown", (event) => keepsKey(event) && event.stopPropagation());
     for (const kind of ["keydown", "pointerdown", "pointermove", "change"]) {
       box.addEventListener(kind, (event) => (kind !== "pointermove" || event.buttons) && touched());
     }
@@ -143,6 +152,7 @@ function render({ model, el }) {
   });
   found.observe(el);
   return () => {
+    window.removeEventListener("keydown", suppress, true);
     found.disconnect();
     named.disconnect();
     forget();
