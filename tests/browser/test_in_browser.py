@@ -11,10 +11,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
 import pytest
+from explorers import CLASSES
+
+from rslab.lectures.explorer import Explorer
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -65,6 +69,9 @@ CELLS = (
     "prediction.curve('How does it grow?', range(11), answer=range(11), ylim=(0, 10), tolerance=1, "
     "xlabel='here', ylabel='there')",
 )
+# Another: all other explorers whose picture is dragged.
+DRAGGED = "dragged.ipynb"
+DRAGGED_EXPLORERS = tuple(name for name, made in CLASSES.items() if made.dragged is not Explorer.dragged)
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 
@@ -84,8 +91,10 @@ def jupyterlab(tmp_path_factory):
     tmp_path = tmp_path_factory.mktemp("jupyterlab")
     shutil.copytree(NOTEBOOKS, tmp_path / "notebooks")
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    cells = [nbformat.v4.new_code_cell(source) for source in CELLS]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "notebooks" / TOUCHED)
+    shown = [f"import_module('rslab.lectures.lecture{name[:2]}.explorers').{name[3:]}()" for name in DRAGGED_EXPLORERS]
+    for name, sources in ((TOUCHED, CELLS), (DRAGGED, ("from importlib import import_module", *shown))):
+        cells = [nbformat.v4.new_code_cell(source) for source in sources]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "notebooks" / name)
     settings = tmp_path / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
     (settings / "notification.jupyterlab-settings").write_text(json.dumps({"fetchNews": "false"}), encoding="utf-8")
@@ -185,10 +194,10 @@ def test_a_notebook_in_a_browser(jupyterlab, browser, name):
 # -- pictures that are touched, predictions ----------------------------------------------------
 
 
-@pytest.fixture
-def touched(jupyterlab, browser):
-    """The small notebook, run; its first explorer in view. No state is left for the next test."""
-    page = _page(browser, jupyterlab(TOUCHED))
+@contextmanager
+def _run(browser, address: str):
+    """A small notebook, run; its first explorer in view. No state is left for the next test."""
+    page = _page(browser, address)
     page.evaluate("() => jupyterapp.commands.execute('notebook:run-all-cells')")
     page.wait_for_function(ALL_RUN, timeout=RUN_LIMIT_MS)
     assert page.evaluate(ERRORS) == []
@@ -199,6 +208,12 @@ def touched(jupyterlab, browser):
     page.close()
 
 
+@pytest.fixture
+def touched(jupyterlab, browser):
+    with _run(browser, jupyterlab(TOUCHED)) as page:
+        yield page
+
+
 def _output(page, cell: int):
     """The output of that code cell, scrolled into view."""
     page.evaluate(f"() => {NOTEBOOK}.content.scrollToItem({cell}, 'center')")
@@ -206,12 +221,14 @@ def _output(page, cell: int):
 
 
 def _until_changed(locator, said: str) -> str:
-    """The text of an element once it differs from `said`."""
+    """The text of an element once it differs from `said` and has come to rest."""
+    last = said
     for _ in range(100):
-        if (now := locator.inner_text()) != said:
+        if (now := locator.inner_text()) == last != said:
             return now
-        time.sleep(0.1)
-    pytest.fail(f"after 10 s it still says: {said}")
+        last = now
+        time.sleep(0.2)
+    pytest.fail(f"after 20 s it still says: {said}")
 
 
 def _stroke(page, area, places) -> None:
@@ -243,6 +260,22 @@ def test_a_picture_is_described_sharp_and_dragged(touched):
     output.get_by_text("↺ reset").click()
     touched.wait_for_function("() => document.querySelector('.widget-readout').textContent === '0.4'")
     touched.wait_for_function("() => document.querySelector('.rslab-picture img').alt.includes('θ = 0.4:')")
+
+
+def test_every_picture_that_is_dragged_follows_the_hand_and_goes_back(jupyterlab, browser):
+    with _run(browser, jupyterlab(DRAGGED)) as page:
+        for cell, name in enumerate(DRAGGED_EXPLORERS, start=1):
+            output = _output(page, cell)
+            numbers, grips = output.locator(".widget-html-content").last, output.locator(".rslab-grip")
+            grips.first.wait_for()
+            at_the_start = said = numbers.inner_text()
+            for grip in range(grips.count()):
+                stroke = [(0.3, 0.4), (0.5, 0.6), (0.62, 0.7)] if grip % 2 else [(0.7, 0.6), (0.45, 0.3)]
+                _stroke(page, grips.nth(grip), stroke)
+                said = _until_changed(numbers, said)
+                assert output.locator("img").first.get_attribute("alt").endswith(numbers.inner_text()), name
+            output.get_by_text("↺ reset").click()
+            assert _until_changed(numbers, said) == at_the_start, name
 
 
 def test_keys_at_a_slider_stay_there_and_the_picture_follows_soon(touched):
