@@ -18,6 +18,7 @@ from rslab.experiments import hard_images
 from rslab.lectures.lecture07 import checks, explorers, figures
 from rslab.report import published, tables
 from rslab.smoothing import bounds
+from rslab.smoothing.classifier import Certificate
 from rslab.store import run_folder
 
 # -- the compact tables ---------------------------------------------------------------------------
@@ -307,6 +308,15 @@ def test_own_runs_are_drawn_as_their_logs_count():
         radii = [radius for radius in bounds.RADII if radius <= log.radius.max()]
         expected = [100 * ((log.correct == 1) & (log.radius >= radius)).mean() for radius in radii]
         assert any(len(seen) == len(expected) and np.allclose(seen, expected) for seen in heights)
+
+
+def test_one_image_is_shown_with_its_votes():
+    image, counts = torch.full((3, 4, 4), 0.5), (10.0, 0.0, 30.0)
+    certificate = Certificate(2, 0.1, 2, 0.6, counts, 100, 40, 0.001, 0.25, "sequential")
+    figure = figures.live_figure(image, certificate, ("cat", "dog", "ship"))
+    plain, noisy, votes = panels(figure)
+    assert [bar.get_width() for bar in votes.patches] == [0.25, 0, 0.75] and "40 noisy copies" in figure.alt
+    assert (plain.images[0].get_array() == 0.5).all() and noisy.images[0].get_array().std() > 0.1
 
 
 def test_a_network_that_gives_one_answer_has_collapsed():

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 from scipy.stats import norm
+from torch import Tensor
 
 from rslab.lectures.style import (
     BLUE,
@@ -23,6 +25,7 @@ from rslab.lectures.style import (
 from rslab.report import published, tables
 from rslab.report.tables import interval
 from rslab.smoothing import bounds
+from rslab.smoothing.classifier import Certificate
 from rslab.store import logs, run_folder
 
 ROW_COLORS = {
@@ -303,6 +306,32 @@ def own_figure(runs: dict[str, pd.DataFrame]) -> Figure:
         "each other with 95 % intervals. Dotted, the published ResNet-110 models of the same σ on the same images. "
         "Where the small network was trained by SmoothAdv, it begins below Gaussian training of the same network and "
         "ends above it."
+    )
+    return figure
+
+
+@styled
+def live_figure(image: Tensor, certificate: Certificate, classes: tuple[str, ...]) -> Figure:
+    """The image (C, H, W), a copy of it under the certificate's noise, and the votes for each class."""
+    figure, (plain, noisy, votes) = new_figure(1, 3, width=9.8, height=3.2, width_ratios=(1, 1, 1.6))
+    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
+    copy = image + certificate.sigma * noise
+    for axes, shown, title in ((plain, image, "the image"), (noisy, copy, f"under noise, σ = {certificate.sigma:g}")):
+        axes.imshow(shown.clamp(0, 1).permute(1, 2, 0).numpy())
+        axes.set(xticks=[], yticks=[], title=title)
+        axes.grid(False)
+    counts = np.array(certificate.counts)
+    places = np.arange(len(classes))
+    colors = [GREEN if place == certificate.selected else GREY for place in places]
+    votes.barh(places, counts / counts.sum(), color=colors)
+    votes.axvline(0.5, color=INK, linestyle="--", linewidth=1)
+    votes.set_yticks(places, classes)
+    votes.invert_yaxis()
+    votes.set(xlim=(0, 1.02), xlabel="share of votes", title=f"{round(counts.sum()):,} votes")
+    figure.alt = (
+        f"A test image of 32 by 32 pixels, the same under Gaussian noise of σ = {certificate.sigma:g}, and a bar for "
+        f"each of ten classes: the share of {round(counts.sum()):,} noisy copies that the network gives that class. "
+        f"The longest bar is {classes[certificate.selected]}; a dashed line marks one half."
     )
     return figure
 
