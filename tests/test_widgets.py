@@ -84,15 +84,26 @@ def test_a_saved_notebook_has_the_picture_the_numbers_and_the_alt_text(shown):
 # -- what is dragged ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "slider"), [("01 DanskinExplorer", "theta")])
+@pytest.mark.parametrize(("name", "slider"), [("02 DecisionMapExplorer", "pixel_1")])
 def test_a_drag_moves_the_slider_to_the_nearest_value_and_stays_within(name, slider):
     shown = explorer(name)
     control = getattr(shown, slider)
     options = values(control)
     shown.drag(0.513, 0.2)
-    assert control.value == min(options, key=lambda value: abs(value - 0.513)) and "0.52" in shown.text.value
+    assert control.value == min(options, key=lambda value: abs(value - 0.513))
+    assert f"{control.value:g}" in shown.text.value
     shown.drag(-100, 0)
     assert control.value == options[0]
+
+
+def test_a_drag_on_a_closed_formula_goes_where_the_hand_is_to_two_digits():
+    danskin = explorer("01 DanskinExplorer")
+    danskin.drag(0.513, 0.2)
+    assert danskin.theta.value == 0.51 and danskin.text.value.startswith("θ = 0.51:")
+    danskin.drag(-100, 0)
+    assert danskin.theta.value == -1
+    danskin.theta.value = 1e-17  # a browser's 0
+    assert danskin.text.value.startswith("θ = 0:") and "kink" in danskin.text.value
 
 
 def test_what_the_browser_sends_is_turned_into_data_coordinates():

@@ -163,7 +163,7 @@ def map_figure() -> Figure:
         ends = dict(patchA=boxes[start], patchB=boxes[end], shrinkA=2, shrinkB=3, mutation_scale=14)
         arrow = {**look, **ends, "connectionstyle": f"arc3,rad={bend}"}
         axes.annotate("", (1.5 * x1, y1), (1.5 * x0, y0), arrowprops=arrow)
-    axes.set(xlim=(-0.7, 8.2), ylim=(-0.55, 2.55))
+    axes.set(xlim=(-0.7, 8.2), ylim=(-0.55, 2.65))
     axes.axis("off")
     solid, dashed = (
         ", ".join(f"{start} to {end}" for start, end, strong in NEEDS if strong == kind) for kind in (1, 0)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from rslab import attacks
-from rslab.lectures.explorer import Explorer, set_nearest, slider
+from rslab.lectures.explorer import Explorer, continuous_slider, slider
 from rslab.lectures.lecture01.figures import DELTAS, inner_maxima, outer_loss, pgd_path, show_perturbation
 from rslab.lectures.style import BLUE, GREY, INK, SKY, VERMILION, new_figure, show_image, styled
 
@@ -111,7 +111,6 @@ def _all_paths(f, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tenso
 
 # -- Danskin -------------------------------------------------------------------------------------
 
-THETAS = tuple(round(0.02 * k, 2) for k in range(-50, 51))
 FOUND = (("nothing: δ = 0", 0), ("half of δ*", 1), ("the other maximum", 2), ("the maximum δ*", 3))
 
 
@@ -128,7 +127,8 @@ class DanskinExplorer(Explorer):
 
     @styled
     def __init__(self):
-        self.theta = slider("θ, the parameter", THETAS, 0.4)
+        self.theta = continuous_slider("θ, the parameter", 0.4, -1.0, 1.0, 0.01)
+        self.theta.readout_format = ".2"  # 0.4, not 0.40
         self.found = slider("the attack finds", FOUND, 3)
         figure, (inner, outer) = new_figure(1, 2, width=9.6, height=3.7)
         self._inner = inner.plot(DELTAS, DELTAS, color=BLUE)[0]
@@ -152,10 +152,10 @@ class DanskinExplorer(Explorer):
         )
 
     def dragged(self, x: float, y: float) -> None:
-        set_nearest(self.theta, x)
+        self.theta.value = round(min(max(x, self.theta.min), self.theta.max), 2)
 
     def update(self) -> str:
-        theta = self.theta.value
+        theta = round(self.theta.value, 2)  # a browser may send 1e-17 for 0, the kink
         star, other = inner_maxima(theta)
         delta = (0.0, star / 2, other, star)[self.found.value]
         self.gradient = theta / 2 + delta

@@ -143,7 +143,7 @@ def left_on_each(levels: int, steps: int) -> dict[str, str]:
 def balls_figure(gradient: tuple[float, float] = (1.0, 0.35), epsilon: float = 0.3) -> Figure:
     """Both balls around an image of two pixels, and in each the δ that raises ⟨g, δ⟩ most."""
     g = np.array(gradient)
-    figure, axes = new_figure(1, 2, width=8.6, height=4.2)
+    figure, axes = new_figure(1, 2, width=8.6, height=4.5)
     best = {"ℓ∞": epsilon * np.sign(g), "ℓ2": epsilon * g / np.linalg.norm(g)}
     for cell, (name, delta) in zip(axes, best.items(), strict=True):
         if name == "ℓ∞":
@@ -305,10 +305,10 @@ def folded_figure(starts: int = 12, seed: int = 0) -> tuple[Figure, dict[str, fl
     left.plot(*paths[0].T, "o", color="white", markeredgecolor=VERMILION, markersize=5, label="PGD starts")
     left.plot(*paths[-1].T, "o", color=VERMILION, markersize=6, label="PGD ends", clip_on=False, zorder=4)
     left.plot([0, one_step[0]], [0, one_step[1]], "o-", color=BLUE, linewidth=2, label="FGSM", clip_on=False, zorder=4)
-    left.plot(0, 0, "*", color="white", markeredgecolor=INK, markersize=13)
+    left.plot(0, 0, "*", color="white", markeredgecolor=INK, markersize=13, label="x", zorder=5)
     left.set(aspect="equal", xlabel="δ, pixel 1", ylabel="δ, pixel 2", title="the loss on the box; dark is high")
     left.grid(False)
-    left.legend(loc="upper right", bbox_to_anchor=(-0.22, 1.0))
+    left.legend(loc="lower left", fontsize=8.5)
     t = np.linspace(0, 1, 200)
     for end, color, name in ((one_step, BLUE, "FGSM"), (best, VERMILION, "PGD")):
         right.plot(t, folded(torch.tensor(t[:, None] * end)).numpy(), color=color, label=f"towards {name}'s end")
@@ -377,20 +377,22 @@ def final_losses(f, x: Tensor, y: int, epsilon: float, starts: int, steps: int =
 
 
 @styled
-def histograms_figure(losses: dict[str, list[np.ndarray]], epsilon: float) -> Figure:
+def histograms_figure(
+    losses: dict[str, list[np.ndarray]], epsilon: float, names: tuple[str, str] = ("first image", "second image")
+) -> Figure:
     """Final losses over random starts, one panel per network, one colour per image; the axes start at 0, uncropped."""
     figure, axes = new_figure(1, len(losses), width=1.4 + 3.6 * len(losses), height=3.4, squeeze=False)
     for cell, (name, images) in zip(axes[0], losses.items(), strict=True):
         top = 1.08 * max(float(values.max()) for values in images)
-        for values, color, which in zip(images, (BLUE, ORANGE), ("first image", "second image"), strict=False):
+        for values, color, which in zip(images, (BLUE, ORANGE), names, strict=False):
             cell.hist(values, bins=np.linspace(0, top, 80), color=color, alpha=0.75, label=which)
         cell.set(xlabel="loss at PGD's end", title=f"{name}, ε = {epsilon:g}", xlim=(0, top))
     axes[0, 0].set_ylabel(f"of {len(next(iter(losses.values()))[0]):,} random starts")
     axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
     ranges = [
-        f"{name}, {which} image, from {values.min():.1f} to {values.max():.1f}, median {np.median(values):.1f}"
+        f"{name}, {which}, from {values.min():.1f} to {values.max():.1f}, median {np.median(values):.1f}"
         for name, images in losses.items()
-        for values, which in zip(images, ("first", "second"), strict=False)
+        for values, which in zip(images, names, strict=False)
     ]
     figure.alt = f"""Histogram of the loss at PGD's end over random starts, one colour for each of two images, on
         axes that begin at 0. Each image's values lie in one or a few narrow groups, and no start ends far above
@@ -476,7 +478,7 @@ def surface_figure(f, x: Tensor, y: int, first: Tensor, second: Tensor) -> Figur
     left.view_init(elev=32, azim=-122)
     right.set(xlabel="share of the way", ylabel="loss", xlim=(0, 1), title="along three straight lines")
     right.set_ylim(bottom=0)
-    right.legend(loc="lower right")
+    right.legend(loc="upper center")
     valley = lines["first to second"]
     figure.alt = f"""Left, the loss as a landscape over the plane of x and two ends of PGD: low at x, rising towards
         either end, with a valley between the two. Right, the loss along three straight lines: from x to either end
@@ -518,7 +520,7 @@ def danskin_figure(theta: float = 0.5) -> Figure:
     axes.plot(thetas, outer_loss(thetas, star), color=INK, linestyle="--", label=f"L(·, δ*), δ* = {star:.3f} fixed")
     axes.plot(theta, outer_loss(theta, star), "o", color=INK, markersize=8)
     axes.set(xlabel="θ, the parameter that is trained", ylabel="loss", xlim=(-1.2, 1.2))
-    axes.set_title("the two curves that meet in the dot have the same slope there")
+    axes.set_title("in the dot the two curves have the same slope")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
     figure.alt = f"""Twenty-five thin curves, the loss against θ with δ held fixed in each; their upper envelope,
         thick, is the robust loss, with a kink at θ = 0. At θ = {theta:g} the dashed curve of the maximising δ
@@ -532,7 +534,7 @@ def danskin_figure(theta: float = 0.5) -> Figure:
 @styled
 def training_figure(history: dict[str, list[tuple[float, ...]]]) -> Figure:
     """Robust loss after each epoch, one panel per way of training; rows of (trained on, FGSM on test, PGD on test)."""
-    figure, axes = new_figure(1, len(history), width=4.4 * len(history), height=3.6, squeeze=False, sharey=True)
+    figure, axes = new_figure(1, len(history), width=3.4 * len(history), height=3.6, squeeze=False, sharey=True)
     looks = (("trained on", INK, ":"), ("FGSM, test", SKY, "--"), ("PGD, test", VERMILION, "-"))
     for cell, (name, rows) in zip(axes[0], history.items(), strict=True):
         epochs = np.arange(1, len(rows) + 1)
