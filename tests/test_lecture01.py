@@ -209,7 +209,7 @@ def test_the_collapsed_network_masks_gradients_has_the_bump_and_hardly_reads_lab
     f, epsilon = fold_batchnorm(model), config.epsilon
     assert (config.attack, config.norm, epsilon) == ("fgsm", "linf", 0.4)
     data = load_dataset("digits", "train")
-    x, y = data.images[:400], data.labels[:400]
+    x, y = data.images, data.labels
 
     def accuracy(images):
         with torch.no_grad():
@@ -220,7 +220,9 @@ def test_the_collapsed_network_masks_gradients_has_the_bump_and_hardly_reads_lab
     with torch.no_grad():
         own, copied = f(x).argmax(1), f((x + (one_step - x).roll(1, 0)).clamp(0, 1)).argmax(1)
     assert accuracy(attacks.fgsm(f, x, own, epsilon)) > accuracy(x) + 0.01
-    assert float((copied == y.roll(1)).float().mean()) < 0.05 and float((copied == y).float().mean()) > 0.8
+    other = y.roll(1)
+    assert float((copied == other)[other != y].float().mean()) < 0.05
+    assert float((copied == y).float().mean()) > 0.8
     assert accuracy(attacks.pgd(f, x, y, epsilon, norm="linf", steps=20)) < 0.02
     assert accuracy(attacks.fgsm(f, x, y, epsilon / 2)) < accuracy(one_step) - 0.1
     line = figures.losses_along(f, x, y, one_step, np.linspace(0, 1, 11)).mean(1)
