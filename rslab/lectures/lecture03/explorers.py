@@ -204,7 +204,7 @@ class DimensionExplorer(Explorer):
     alt = """Left, on logarithmic axes, the variance of the estimate with the chosen number of values against the
         dimension: three rising lines for plain, centred and antithetic Stein, a horizontal one for the plug-in, the
         squared length of the gradient dotted, and the chosen d as a vertical line. Right, the relative error of the
-        gradient as a bar for each of the four; a dotted line at 1, where the estimate is nothing but noise."""
+        gradient as a bar for each of the four; a dotted line at 1, where the error is as large as the gradient."""
 
     @styled
     def __init__(self):
@@ -230,7 +230,7 @@ class DimensionExplorer(Explorer):
         self._marks = [right.text(1, y, "", va="center", fontsize=9.5, bbox=plate) for y in range(4)]
         one = right.axvline(1, color=INK, linestyle=":")
         right.set_yticks(range(4), names)
-        right.set(xscale="log", xlim=(1e-6, 3e6), ylim=(-0.6, 3.6), xlabel="error / ‖∇H‖ (1: nothing but noise)")
+        right.set(xscale="log", xlim=(1e-6, 3e6), ylim=(-0.6, 3.6), xlabel="error / ‖∇H‖ (1: as large as ∇H)")
         right.set_title("relative error of the gradient")
         moving = [*self._lines, self._signal, self._place, *self._bars, one, *self._marks, legend]
         super().__init__(figure, [self.d, self.n, self.sigma], moving)

@@ -61,7 +61,7 @@ def wave_figure(sigma: float = 0.5) -> Figure:
         left.plot(t, 0.5 + 0.5 * amplitude * np.sin(k * t), color=color, label=f"k = {k}: × {amplitude:.3f}")
     left.set(xlabel="x", ylabel="h (thin) and H (thick)", ylim=(-0.02, 1.3), yticks=(0, 0.5, 1))
     left.set_title(f"σ = {sigma:g}: what smoothing leaves of a wave")
-    left.legend(loc="upper center", ncols=3)
+    left.legend(loc="upper center", ncols=3, fontsize=8.5, handlelength=1.4, columnspacing=1.2)
     product = np.linspace(0, 4, 400)  # kσ
     right.plot(product, 0.5 * product * np.exp(-(product**2) / 2), color=PURPLE, label="steepest slope of H × σ")
     right.plot(product, 0.5 * product, color=INK, linestyle=":", label="steepest slope of h × σ")
@@ -214,8 +214,8 @@ def variance_figure(sigma: float = 0.5) -> Figure:
     axes.axhline(slope**2, color=INK, linestyle=":", label="‖∇H‖², what is looked for")
     for d, name in ((64, "digits"), (3072, "CIFAR-10"), (150_528, "ImageNet")):
         axes.axvline(d, color=INK, linewidth=0.6)
-        axes.text(d * 0.93, 2e-5, name, rotation=90, ha="right", va="bottom", fontsize=8.5)
-    axes.set(xscale="log", yscale="log", xlabel="dimension d", ylabel="variance of one sample", ylim=(1e-5, 1e6))
+        axes.text(d * 0.93, 2e-6, name, rotation=90, ha="right", va="bottom", fontsize=8.5)
+    axes.set(xscale="log", yscale="log", xlabel="dimension d", ylabel="variance of one sample", ylim=(1e-6, 1e6))
     axes.set_title(f"h = Φ(x₁), σ = {sigma:g}, at x = 0")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
     largest = total_variance(parts["plain"], dimensions[-1])
