@@ -92,6 +92,10 @@ def test_the_shipped_radii_are_small_and_say_where_they_come_from():
 def test_a_radius_is_packed_rounded_down():
     log = pd.DataFrame({"radius": [0.2499, 0.249, 0.25, 0.9529, 0.0], "correct": [1, 1, 1, 0, 0]})
     assert published.packed(log).tolist() == [250, 250, 251, 0, 0]
+    every = pd.DataFrame({"radius": [k / 1000 for k in range(4000)], "correct": 1})
+    assert published.packed(every).tolist() == list(range(1, 4001))
+    below = every[1:].assign(radius=np.nextafter(every.radius[1:], 0))  # the largest number below a thousandth
+    assert published.packed(below).tolist() == list(range(1, 4000))
 
 
 def test_a_rebuilt_file_is_what_load_reads(tmp_path, monkeypatch):

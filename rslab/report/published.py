@@ -169,7 +169,9 @@ PACKED_FROM = (
 
 def packed(log: pd.DataFrame) -> np.ndarray:
     """Radius in thousandths, rounded down, plus 1; 0 where the prediction is wrong or withheld: (images,) uint16."""
-    thousandths = np.floor(np.round(1e3 * log.radius.to_numpy(float), 6))  # 1e3 * 0.249 is 248.99999999999997
+    radius = log.radius.to_numpy(float)
+    nearest = np.round(1e3 * radius)  # not their floor: 1e3 * 0.249 is 248.99999999999997
+    thousandths = np.where(nearest / 1e3 <= radius, nearest, nearest - 1)
     return np.where(log.correct == 1, thousandths + 1, 0).astype(np.uint16)
 
 
