@@ -36,7 +36,7 @@ from rslab.errors import (
     check_open_unit,
     check_positive,
 )
-from rslab.smoothing.function import check_logits, evaluating, failure
+from rslab.smoothing.function import check_logits, evaluating, failure, on_copies
 from rslab.smoothing.images import check_labels, check_noise, check_pixels
 
 NORMS = ("l2", "linf")
@@ -486,7 +486,7 @@ def stein_gradients(
         check_noise(noise, x)
 
         def label_probability(delta: Tensor) -> Tensor:  # (m, B, C, H, W) → (m, B)
-            probs = f((x + delta).flatten(0, 1)).softmax(1).unflatten(0, delta.shape[:2])
+            probs = on_copies(f, x, delta).softmax(2)
             return probs.gather(2, y.expand(len(delta), -1)[..., None])[..., 0]
 
         plus = label_probability(noise)

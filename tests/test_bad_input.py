@@ -20,6 +20,7 @@ def f(x):
     return x.flatten(1)[:, :10]
 
 
+network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
 g = rslab.SmoothedClassifier(f, 10, 0.25)
 log = rslab.read_log(RUN / "certify.tsv")
 digits = rslab.load_dataset("digits", "test")
@@ -28,6 +29,8 @@ NO_LOG = Path("nowhere") / "log.tsv"
 
 CASES = {
     "f of log_mean_probs": ("f", lambda: rslab.log_mean_probs(None, X, NOISE)),
+    "images of another type than the weights": ("f", lambda: rslab.log_mean_probs(network, X.double(), NOISE)),
+    "images of another size": ("f", lambda: rslab.stein_gradients(network, NOISE[..., 1:], 0.25)(X[..., 1:], Y)),
     "images as a list": ("x", lambda: rslab.log_mean_probs(f, X.tolist(), NOISE)),
     "images of 8 bits": ("x", lambda: rslab.mean_log_probs(f, (255 * X).byte(), NOISE)),
     "noise of one copy without its axis": ("noise", lambda: rslab.mean_log_probs(f, X, NOISE[0])),

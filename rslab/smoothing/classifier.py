@@ -24,7 +24,16 @@ from rslab.errors import (
     check_positive,
 )
 from rslab.smoothing import bounds
-from rslab.smoothing.function import NO_VOTE, as_module, check_function, check_logits, evaluating, failures_in, own_type
+from rslab.smoothing.function import (
+    NO_VOTE,
+    as_module,
+    check_function,
+    check_logits,
+    evaluating,
+    failures_in,
+    on_copies,
+    own_type,
+)
 from rslab.smoothing.images import check_image, check_noise
 from rslab.smoothing.sampling import SAMPLERS, SLACK, noisy_copies
 from rslab.smoothing.sequential import SequentialPlan, SequentialTest
@@ -274,5 +283,4 @@ def _noisy_log_probs(f: LogProbs, x: Tensor, noise: Tensor) -> Tensor:
     check_noise(noise, x)
     if not callable(f):
         raise InputError(f"f: got {type(f).__name__}, expected a function of images (B, C, H, W).")
-    logits = f((x + noise).flatten(0, 1))  # (m·B, K)
-    return logits.log_softmax(1).unflatten(0, noise.shape[:2])  # (m, B, K)
+    return on_copies(f, x, noise).log_softmax(2)  # (m, B, K)

@@ -3,7 +3,7 @@
 import copy
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from types import ModuleType
@@ -220,6 +220,13 @@ def failures_in(sentence: str, x: Tensor) -> Iterator[None]:
         raise
     except Exception as error:  # of somebody else's making
         raise InputError(sentence.replace("{}", failure(x, error))) from error
+
+
+def on_copies(f: Callable[[Tensor], Tensor], x: Tensor, noise: Tensor) -> Tensor:
+    """f(x + δᵢ): x (B, C, H, W), noise (m, B, C, H, W) → logits (m, B, K). `InputError` where f fails on them."""
+    noisy = (x + noise).flatten(0, 1)  # (m·B, C, H, W)
+    with failures_in("f: got one that fails on {}, expected one that takes such images.", noisy):
+        return f(noisy).unflatten(0, noise.shape[:2])
 
 
 def failure(x: Tensor, error: Exception) -> str:

@@ -16,6 +16,7 @@ from rslab.config import Objective, TrainConfig
 from rslab.machine.distributed import Part
 from rslab.networks.inference import InferenceNetwork
 from rslab.smoothing.classifier import log_mean_probs, mean_log_probs
+from rslab.smoothing.function import on_copies
 
 
 @dataclass
@@ -68,7 +69,7 @@ def _nll(log_probs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 def _copies(model, x: Tensor, noise: Tensor) -> Tensor:
     """log F(x + δᵢ): x (B, C, H, W), noise (m, B, C, H, W) → (m, B, K)."""
-    return model((x + noise).flatten(0, 1)).log_softmax(1).unflatten(0, noise.shape[:2])
+    return on_copies(model, x, noise).log_softmax(2)
 
 
 def standard_loss(model, x, y, step):

@@ -12,8 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS / "browser"), str(TESTS)]
+sys.path.extend([str(Path(__file__).parents[1] / "browser"), str(Path(__file__).parents[1])])
 from test_in_browser import CHROMIUM, FLAGS
 
 ROOT = Path(__file__).parents[2]
