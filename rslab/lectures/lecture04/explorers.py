@@ -182,7 +182,8 @@ class HalfspaceExplorer(Explorer):
         self._disc = plane.add_patch(Circle((0, 0), 1, fill=False, color=GREEN, linewidth=2))
         self._arrow = plane.plot([0, 0], [0, 0], color=INK, linewidth=1.8)[0]
         self._ends = [plane.plot([0], [0], "o", color=c, markeredgecolor=INK)[0] for c in (BLUE, VERMILION)]
-        plane.set(box_aspect=1, xlim=(-0.15, 0.15), ylim=(-0.15, 0.15), xlabel="pixel 1", ylabel="pixel 2")
+        plane.set(box_aspect=1, xlim=(-0.15, 0.15), ylim=(-0.15, 0.15), xlabel="pixel 1, x at 0")
+        plane.set_ylabel("pixel 2, x at 0")
         plane.set_title("blue: A; green circle: R", fontsize=10)
         plane.grid(False)
 
@@ -418,7 +419,9 @@ class GreedyExplorer(Explorer):
         self._dot = bill.plot([0], [0], "o", color=BLUE, markeredgecolor=INK, markersize=9)[0]
         self._goal = bill.axvline(0, color=GREEN)
         half = bill.axhline(0.5, color=INK, linestyle=":", linewidth=1)
-        bill.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="gained: P(A) at x; green: p_A", title="paid: P(A) at x + δ")
+        bill.set(
+            xlim=(-0.04, 1.02), ylim=(-0.04, 1.04), xlabel="gained: P(A) at x; green: p_A", title="paid: P(A) at x + δ"
+        )
         moving = [
             self._prices,
             self._got,

@@ -44,7 +44,7 @@ def envelope_figure(p_a: float, sigma: float, count: int = 60, seed: int = 0) ->
     lower, upper = random_regions(p_a, count, seed)
     radius = bounds.certified_radius(p_a, sigma)
     figure, axes = new_figure(width=8.4, height=4.0)
-    curves = axes.plot(distance, share_along(lower, upper, distance / sigma).T, color=SKY, linewidth=0.9, alpha=0.75)
+    curves = axes.plot(distance, share_along(lower, upper, distance / sigma).T, color=SKY, linewidth=1)
     curves[0].set_label(f"{count} random classifiers with p_A = {p_a:g} at x")
     worst = norm.cdf(norm.ppf(p_a) - distance / sigma)
     axes.plot(distance, worst, color=VERMILION, linewidth=3, label="the half-space with the same p_A")
@@ -122,7 +122,7 @@ def random_steps(count: int, sigma: float, seed: int = 0) -> tuple[np.ndarray, n
 
 
 @styled
-def ceiling_figure(sigma: float = 0.5, count: int = 8000, seed: int = 0) -> Figure:
+def ceiling_figure(sigma: float = 0.5, count: int = 5000, seed: int = 0) -> Figure:
     """Level and steepness of many smoothed functions: on the scale of H (left) and of Φ⁻¹(H) (right)."""
     level, slope = random_steps(count, sigma, seed)
     some = (level > 1e-4) & (level < 1 - 1e-4)
