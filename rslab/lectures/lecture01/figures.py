@@ -1,5 +1,7 @@
 """Figures of notebook 01, adversarial examples: what attacks find, and what training on them changes."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -378,7 +380,7 @@ def final_losses(f, x: Tensor, y: int, epsilon: float, starts: int, steps: int =
 
 @styled
 def histograms_figure(
-    losses: dict[str, list[np.ndarray]], epsilon: float, names: tuple[str, str] = ("first image", "second image")
+    losses: dict[str, list[np.ndarray]], epsilon: float, names: Sequence[str] = ("first image", "second image")
 ) -> Figure:
     """Final losses over random starts, one panel per network, one colour per image; the axes start at 0, uncropped."""
     figure, axes = new_figure(1, len(losses), width=1.4 + 3.6 * len(losses), height=3.4, squeeze=False)
