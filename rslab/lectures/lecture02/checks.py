@@ -1,11 +1,11 @@
-"""Checks of notebook 02: votes, abstention, the certificate, the sample size."""
+"""Checks of notebook 02: votes, abstention, the certificate, and the audit of a certifier."""
 
 import math
-import operator
 from collections.abc import Callable
 
+import numpy as np
 import torch
-from scipy.stats import binomtest, norm
+from scipy.stats import binom, binomtest, norm
 from torch import Tensor
 
 from rslab.lectures.answers import Wrong, answer, close, compare, passed, within
@@ -76,11 +76,61 @@ def _check_counts(counts: Tensor, votes: Tensor, n: int) -> None:
 # -- exercise 2 ----------------------------------------------------------------------
 
 
-def certificate(function: Callable) -> None:
-    """Check `function(selection, counts, alpha, sigma)` → (class or ABSTAIN, radius).
+def abstention(function: Callable) -> None:
+    """Check `function(counts, alpha)` → the class that PREDICT answers, or ABSTAIN; `counts` a list."""
+    cases = (
+        ([51, 49], 0.001),
+        ([600, 400, 0], 0.001),
+        ([66, 34], 0.001),  # one-sided p = .0009, two-sided .0018
+        ([500, 250, 250], 0.001),  # against all n votes the top class looks like a tie
+        ([2, 9, 950], 0.05),
+        ([520, 480], 0.25),
+        ([1, 0], 0.001),
+    )
+    for counts, alpha in cases:
+        label = answer(function, list(counts), alpha)
+        if not isinstance(label, (int, float)) and not hasattr(label, "__index__"):
+            raise Wrong(f"Return a class number or ABSTAIN; for counts {counts} came {label!r}.")
+        _check_abstention(int(label), counts, alpha)
+    passed("abstention: the binomial test decides, and doubt means silence.")
 
-    `selection` and `counts` are lists of votes a class, from different noise.
-    """
+
+def _check_abstention(label: int, counts: list[int], alpha: float) -> None:
+    second, first = sorted(counts)[-2:]
+    winner = counts.index(first)
+    p_value = bounds.top_class_p_value(first, second)
+    right = winner if p_value <= alpha else ABSTAIN
+    if label == right:
+        return
+    case = f"counts {counts}, α = {alpha}"
+    if label not in (winner, ABSTAIN):
+        raise Wrong(f"For {case} came class {label}: the candidate is the class with most votes, {winner}.")
+    if right == ABSTAIN:
+        if binomtest(first, first + second, 0.5, alternative="greater").pvalue <= alpha:
+            raise Wrong(
+                f"The test is one-sided: for {case} the p-value is {p_value:.4f} from both sides. Which class leads "
+                "was seen in the same votes, so either lead would have counted."
+            )
+        raise Wrong(
+            f"For {case} you answer, but the p-value is {p_value:.3f}. A lead n_A − n_B is a number of votes, α a "
+            "probability: `n_A - n_B < α`, the tempting rule, only catches ties. Compare the test's p-value with α."
+        )
+    if binomtest(first, sum(counts), 0.5).pvalue > alpha:
+        raise Wrong(
+            f"For {case} you abstain: was the winner tested against all votes? PREDICT asks only whether A and B "
+            "could be equally likely, so the number of trials is n_A + n_B."
+        )
+    raise Wrong(
+        f"For {case} you abstain, but the p-value is {p_value:.2g} ≤ α: is the comparison the wrong way round? "
+        "Abstain when the p-value is above α."
+    )
+
+
+# -- exercise 3 ----------------------------------------------------------------------
+
+
+def certificate(function: Callable) -> None:
+    """Check `function(f, x, num_classes, sigma, n0, n, alpha, generator)` → (class or ABSTAIN, radius)."""
     sigma, alpha = 0.5, 0.001
     _check_certificate(function, [2, 95, 3], [30, 900, 70], alpha, sigma)
     _check_certificate(function, [60, 30, 10], [300, 690, 10], alpha, sigma)  # selected 0, then few votes
@@ -90,16 +140,48 @@ def certificate(function: Callable) -> None:
     passed("certificate: the selection votes choose, the fresh votes bound, and what cannot be shown is not claimed.")
 
 
+def _scripted(selection: list[int], counts: list[int]) -> Callable[[Tensor], Tensor]:
+    """A base classifier that gives these votes, first those of the selection, whatever the noise is."""
+    votes = iter([c for part in (selection, counts) for c, number in enumerate(part) for _ in range(number)])
+    total = sum(selection) + sum(counts)
+
+    def f(images: Tensor) -> Tensor:
+        answers = [next(votes, None) for _ in images]
+        if None in answers:
+            raise Wrong(f"f was asked about more than n0 + n = {total:,} noisy images: n0 votes choose, n bound.")
+        return torch.eye(len(counts))[answers]
+
+    return f
+
+
+def _check_draws(spy: Spy, x: Tensor, sigma: float, n0: int, n: int) -> None:
+    seen = spy.seen("f was never called: draw the votes with count_votes, first n0 of them and then n.")
+    if len(seen) != n0 + n:
+        raise Wrong(
+            f"f saw {len(seen):,} noisy images, expected n0 + n = {n0 + n:,}: n0 votes choose the class, and n *fresh* "
+            "ones bound it."
+        )
+    if n0 not in np.cumsum([len(batch) for batch in spy.batches]):
+        raise Wrong("Draw the n0 votes that choose first, with a call of their own, and then the n fresh ones.")
+    if torch.equal(seen[:n0], seen[n0 : 2 * n0]):
+        raise Wrong("The fresh votes begin with the noise of the first ones: hand the same generator on, not its seed.")
+    _check_noise(seen - x, seen, sigma, n0 + n)
+
+
 def _check_certificate(function, selection, counts, alpha, sigma) -> None:
     case = f"selection {selection}, counts {counts}, α = {alpha}, σ = {sigma}"
-    result = answer(function, list(selection), list(counts), alpha, sigma)
+    x, n0, n = torch.linspace(0, 1, 16).view(1, 4, 4), sum(selection), sum(counts)
+    refusal = "f was called with shape {shape}: it wants a batch (B, C, H, W), here (B, 1, 4, 4)."
+    spy = Spy(_scripted(selection, counts), (1, 4, 4), refusal)
+    result = answer(function, spy, x, len(counts), sigma, n0, n, alpha, torch.Generator().manual_seed(1))
     if not isinstance(result, (tuple, list)) or len(result) != 2:
         raise Wrong(f"Return two things, (class or ABSTAIN, radius); for {case} came {result!r}.")
     label, radius = result
     if label is None or label is ... or radius is None or radius is ...:
         raise Wrong("A part of the answer is still missing: replace each ... of the stub by your code.")
+    _check_draws(spy, x, sigma, n0, n)
     label, radius = int(label), float(radius)
-    top, n = selection.index(max(selection)), sum(counts)
+    top = selection.index(max(selection))
     lower = bounds.lower_confidence_bound(counts[top], n, alpha)
     right = (top, bounds.certified_radius(lower, sigma)) if lower > 0.5 else (ABSTAIN, 0.0)
     if label == right[0] and close(radius, right[1]):
@@ -158,90 +240,98 @@ def _check_certificate(function, selection, counts, alpha, sigma) -> None:
     compare(radius, math.nan, faults, otherwise, case)
 
 
-# -- exercise 3 ----------------------------------------------------------------------
-
-
-def abstention(function: Callable) -> None:
-    """Check `function(counts, alpha)` → the class that PREDICT answers, or ABSTAIN; `counts` a list."""
-    cases = (
-        ([51, 49], 0.001),
-        ([600, 400, 0], 0.001),
-        ([66, 34], 0.001),  # one-sided p = .0009, two-sided .0018
-        ([500, 250, 250], 0.001),  # against all n votes the top class looks like a tie
-        ([2, 9, 950], 0.05),
-        ([520, 480], 0.25),
-        ([1, 0], 0.001),
-    )
-    for counts, alpha in cases:
-        label = answer(function, list(counts), alpha)
-        if not isinstance(label, (int, float)) and not hasattr(label, "__index__"):
-            raise Wrong(f"Return a class number or ABSTAIN; for counts {counts} came {label!r}.")
-        _check_abstention(int(label), counts, alpha)
-    passed("abstention: the binomial test decides, and doubt means silence.")
-
-
-def _check_abstention(label: int, counts: list[int], alpha: float) -> None:
-    second, first = sorted(counts)[-2:]
-    winner = counts.index(first)
-    p_value = bounds.top_class_p_value(first, second)
-    right = winner if p_value <= alpha else ABSTAIN
-    if label == right:
-        return
-    case = f"counts {counts}, α = {alpha}"
-    if label not in (winner, ABSTAIN):
-        raise Wrong(f"For {case} came class {label}: the candidate is the class with most votes, {winner}.")
-    if right == ABSTAIN:
-        if binomtest(first, first + second, 0.5, alternative="greater").pvalue <= alpha:
-            raise Wrong(
-                f"The test is one-sided: for {case} the p-value is {p_value:.4f} from both sides. Which class leads "
-                "was seen in the same votes, so either lead would have counted."
-            )
-        raise Wrong(
-            f"For {case} you answer, but the p-value is {p_value:.3f}. A lead n_A − n_B is a number of votes, α a "
-            "probability: `n_A - n_B < α`, the tempting rule, only catches ties. Compare the test's p-value with α."
-        )
-    if binomtest(first, sum(counts), 0.5).pvalue > alpha:
-        raise Wrong(
-            f"For {case} you abstain: was the winner tested against all votes? PREDICT asks only whether A and B "
-            "could be equally likely, so the number of trials is n_A + n_B."
-        )
-    raise Wrong(
-        f"For {case} you abstain, but the p-value is {p_value:.2g} ≤ α: is the comparison the wrong way round? "
-        "Abstain when the p-value is above α."
-    )
-
-
 # -- exercise 4 ----------------------------------------------------------------------
 
 
-def smallest_n(function: Callable) -> None:
-    """Check `function(radius, sigma, alpha)` → the least n of unanimous votes that certifies the radius."""
-    for radius, sigma, alpha in ((1.0, 0.5, 0.001), (0.5, 0.25, 0.01), (1.0, 1.0, 0.001), (1.0, 0.25, 0.001)):
-        n = answer(function, radius, sigma, alpha)
-        case = f"radius {radius}, σ = {sigma}, α = {alpha}"
-        if float(n) != int(n):
-            raise Wrong(f"For {case} came {n}: votes are whole; round up.")
-        _check_smallest(int(n), radius, sigma, alpha, case)
-    passed("smallest_n: with one vote fewer even unanimity could not certify the radius.")
+def false_rate(function: Callable) -> None:
+    """Check `function(certify, p, n0, n, alpha, sigma)` → P(a false certificate), when f is a half-space.
 
-
-def _check_smallest(n: int, radius: float, sigma: float, alpha: float, case: str) -> None:
-    def needed(p: float, error: float = alpha) -> int:
-        return math.ceil(math.log(error) / math.log(p)) if 0 < p < 1 else 0
-
-    share = float(norm.cdf(radius / sigma))
-    right = needed(share)
-    faults = (
-        (right - 1, "One too few: rounded down, and then the cap is just below the radius. Round up."),
-        (needed(float(norm.cdf(radius))), "σ is missing: the bound must reach Φ(radius / σ)."),
-        (
-            needed(float(norm.cdf(radius * sigma))),
-            "The radius was multiplied by σ; it is divided: p̲ must reach Φ(radius / σ).",
-        ),
-        (needed(share, alpha / 2), "α was halved: the bound is one-sided, the whole α may go there."),
-        (needed(share, 1 - alpha), "1 − α was used for α: the cap is α^(1/n)."),
+    A vote goes to class 0 with probability p, else to class 1; `certify(selection, counts, alpha, sigma)` is any rule
+    that returns (class or ABSTAIN, radius).
+    """
+    cases = (
+        ("CERTIFY", _sound, 0.62, 4, 33, 0.1, 2.0),
+        ("CERTIFY", _sound, 0.5, 5, 40, 0.05, 0.25),
+        ("the plug-in", _plug_in, 0.9, 5, 31, 0.05, 0.5),
+        ("the plug-in", _plug_in, 0.35, 5, 23, 0.05, 2.0),
+        ("one that uses its votes twice", _twice, 0.52, 4, 39, 0.05, 0.5),
+        ("one whose radius is always σ/10", _bold, 0.6, 5, 9, 0.05, 0.5),
+        ("one whose radius is always σ/10", _bold, 0.45, 6, 9, 0.05, 2.0),
+        ("one that always abstains", _silent, 0.7, 3, 8, 0.05, 0.5),
     )
-    cap = bounds.max_certified_radius(max(n, 1), alpha, sigma)
-    reach = "does not reach the radius" if cap < radius else "reaches it, but fewer votes do too"
-    otherwise = f"For {case} came n = {n:,}: unanimous votes then certify {cap:.4f}, which {reach}."
-    compare(n, right, faults, otherwise, f"{case}: came {n}.", same=operator.eq)
+    for name, rule, *numbers in cases:
+        _check_false_rate(function, name, rule, *numbers)
+    passed("false_rate: exact for rules that keep their promise and for rules that do not. Audit your own now.")
+
+
+def _sound(selection, counts, alpha, sigma) -> tuple[int, float]:
+    top = selection.index(max(selection))
+    lower = bounds.lower_confidence_bound(counts[top], sum(counts), alpha)
+    return (top, bounds.certified_radius(lower, sigma)) if lower > 0.5 else (ABSTAIN, 0.0)
+
+
+def _plug_in(selection, counts, alpha, sigma) -> tuple[int, float]:
+    top = counts.index(max(counts))
+    share = counts[top] / sum(counts)
+    return (top, sigma * float(norm.ppf(share))) if share > 0.5 else (ABSTAIN, 0.0)
+
+
+def _twice(selection, counts, alpha, sigma) -> tuple[int, float]:
+    return _sound(counts, counts, alpha, sigma)
+
+
+def _bold(selection, counts, alpha, sigma) -> tuple[int, float]:
+    return selection.index(max(selection)), sigma / 10
+
+
+def _silent(selection, counts, alpha, sigma) -> tuple[int, float]:
+    return ABSTAIN, 0.0
+
+
+def _check_false_rate(function, name, rule, p, n0, n, alpha, sigma) -> None:
+    case = f"{name}, p = {p}, n0 = {n0}, n = {n}, α = {alpha}, σ = {sigma}"
+
+    def certify(selection, counts, alpha, sigma):
+        for votes, size, word in ((selection, n0, "selection"), (counts, n, "counts")):
+            if len(votes) != 2 or sum(votes) != size:
+                raise Wrong(
+                    f"certify was asked with {word} = {list(votes)}: two numbers that add to {size} belong there."
+                )
+        return rule([int(k) for k in selection], [int(k) for k in counts], alpha, sigma)
+
+    given = float(answer(function, certify, p, n0, n, alpha, sigma))
+    # Every outcome: class-0 votes of the selection (rows) and of the fresh votes (columns).
+    outcomes = [[rule([i, n0 - i], [k, n - k], alpha, sigma) for k in range(n + 1)] for i in range(n0 + 1)]
+    label, radius = (np.array([[pair[part] for pair in row] for row in outcomes]) for part in (0, 1))
+    answers, truth, distance = label != ABSTAIN, int(p < 0.5), sigma * abs(float(norm.ppf(p)))
+    other, far = answers & (label != truth), answers & (radius > distance)
+
+    def chance(event, p=p) -> float:
+        rows, columns = binom.pmf(range(n0 + 1), n0, p), binom.pmf(range(n + 1), n, p)
+        return float(rows @ event @ columns)
+
+    false = other | far
+    chosen = false[0 if truth else n0].astype(float) @ binom.pmf(range(n + 1), n, p)
+    faults = [
+        (chance(false | ~answers), "Abstentions were counted: who abstains claims nothing, and nothing can be false."),
+        (chance(answers & ~false), "This is the probability of a *true* certificate. Add up the false ones."),
+        (1 - chance(false), "This is the probability that nothing false is claimed. Add up the false certificates."),
+        (chance(false) / max(chance(answers), 1e-300), "You divided by the probability of an answer: α is per run."),
+        (chance(far), "Only the radius was compared. A certificate for the other class is false, however short."),
+        (chance(other), "Only the class was compared. A radius beyond the distance of the half-space is false, too."),
+        (chosen, "The class was taken as known. The selection votes are random: add up over them, too."),
+        (chance(other | (answers & (radius > distance / sigma))), "σ is missing: the distance is σ |Φ⁻¹(p)|."),
+        (chance(answers & ((label != 0) | far)), "Class 0 is not always right: for p < ½ it is class 1."),
+        (
+            chance(other | (answers & (radius > sigma * float(norm.ppf(p))))),
+            "The distance was negative: for p < ½ the point lies on the other side, at distance σ |Φ⁻¹(p)|.",
+        ),
+        (chance(false, 1 - p), "The classes are exchanged: p is the probability of a vote for class 0."),
+        (float(false.mean()), "All pairs of counts were taken as equally likely: weigh each with its probability."),
+        (float(false.sum()), "The outcomes were counted, not weighed: add up their probabilities."),
+        (alpha, "This is α, what the rule *promises*. Whether it keeps the promise is the question."),
+    ]
+    otherwise = f"For {case} came {given:.6g}, expected {chance(false):.6g}."
+    if abs(given - chance(false)) < 0.02:
+        otherwise = f"For {case} came {given:.6g}: close, but the exact sum is asked for. Was it simulated or rounded?"
+    compare(given, chance(false), faults, otherwise, case)
