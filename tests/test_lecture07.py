@@ -314,6 +314,23 @@ def test_own_runs_are_drawn_as_their_logs_count():
         assert any(len(seen) == len(expected) and np.allclose(seen, expected) for seen in heights)
 
 
+def test_our_row_is_the_best_run_at_each_radius_with_its_interval():
+    runs = figures.own_runs()
+    (axes,) = panels(figures.row_figure(runs))
+    drawn = {}
+    for container in axes.containers:
+        heights, (bars,) = xy(container[0])[1], container[2]
+        for radius, height, ((_, low), (_, high)) in zip(
+            xy(container[0])[0], heights, bars.get_segments(), strict=True
+        ):
+            drawn[float(radius)] = height
+            assert (low, high) == pytest.approx(figures.interval(round(5 * height), 500))
+    others = [log for name, log in runs.items() if "gaussian" not in name]
+    for radius in published.CIFAR10_RADII:
+        best = max(100 * ((log.correct == 1) & (log.radius >= radius)).mean() for log in others)
+        assert drawn.get(radius, 0) == pytest.approx(best)
+
+
 def test_one_image_is_shown_with_its_votes():
     image, counts = torch.full((3, 4, 4), 0.5), (10.0, 0.0, 30.0)
     certificate = Certificate(2, 0.1, 2, 0.6, counts, 100, 40, 0.001, 0.25, "sequential")
