@@ -96,6 +96,19 @@ def test_a_drag_moves_the_slider_to_the_nearest_value_and_stays_within(name, sli
     assert control.value == options[0]
 
 
+def test_what_a_browser_sends_back_with_other_last_bits_draws_nothing(monkeypatch):
+    danskin, beat = explorer("01 DanskinExplorer"), explorer("04 BeatTheoremExplorer")
+    danskin.theta.value = 0.41
+    for shown in (danskin, beat):
+        monkeypatch.setattr(shown, "update", lambda: pytest.fail("drawn once more"))
+    danskin.theta.value = 0.41000000000000003
+    low, high = beat.first.value
+    beat.first.value = (low, float(np.nextafter(high, 9)))
+    monkeypatch.undo()
+    danskin.theta.value = 0.42
+    assert danskin.text.value.startswith("θ = 0.42:")
+
+
 def test_a_drag_on_a_closed_formula_goes_where_the_hand_is_to_two_digits():
     danskin = explorer("01 DanskinExplorer")
     danskin.drag(0.513, 0.2)

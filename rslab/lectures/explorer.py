@@ -144,7 +144,7 @@ class Explorer(widgets.VBox):
 
     @styled
     def _redraw(self, change=None) -> None:
-        if self._held:
+        if self._held or (change is not None and _rounding_apart(change.old, change.new)):
             return
         self.text.value = self.update()
         self._canvas.restore_region(self._background)
@@ -176,6 +176,12 @@ class Explorer(widgets.VBox):
         buffer = io.BytesIO()
         page.save(buffer, format="png")
         return buffer.getvalue()
+
+
+def _rounding_apart(old, new) -> bool:
+    """Whether two values of a slider are one number: a browser sends what it is sent back with other last bits."""
+    pairs = list(zip(old, new, strict=True)) if isinstance(new, tuple) else [(old, new)]
+    return all(isinstance(b, float) and math.isclose(a, b, rel_tol=1e-12) for a, b in pairs)
 
 
 def set_nearest(control: widgets.SelectionSlider, value: float) -> None:
