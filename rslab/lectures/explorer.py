@@ -184,8 +184,12 @@ def _rounding_apart(old, new) -> bool:
     return all(isinstance(b, float) and math.isclose(a, b, rel_tol=1e-12) for a, b in pairs)
 
 
-def set_nearest(control: widgets.SelectionSlider, value: float) -> None:
-    """Set a slider to its option nearest to `value`: for `Explorer.dragged`."""
+def set_nearest(control: widgets.SelectionSlider | widgets.FloatSlider, value: float) -> None:
+    """Set a slider to its option, or its step, nearest to `value`: for `Explorer.dragged`."""
+    if isinstance(control, widgets.FloatSlider):
+        steps = round((min(max(value, control.min), control.max) - control.min) / control.step)
+        control.value = round(control.min + steps * control.step, 9)
+        return
     options = [option[1] if isinstance(option, tuple) else option for option in control.options]
     control.value = min(options, key=lambda option: abs(option - value))
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from rslab import attacks
-from rslab.lectures.explorer import Explorer, continuous_slider, slider
+from rslab.lectures.explorer import Explorer, continuous_slider, set_nearest, slider
 from rslab.lectures.lecture01.figures import DELTAS, inner_maxima, outer_loss, pgd_path, show_perturbation
 from rslab.lectures.style import BLUE, GREY, INK, SKY, VERMILION, new_figure, show_image, styled
 
@@ -152,7 +152,7 @@ class DanskinExplorer(Explorer):
         )
 
     def dragged(self, x: float, y: float) -> None:
-        self.theta.value = round(min(max(x, self.theta.min), self.theta.max), 2)
+        set_nearest(self.theta, x)
 
     def update(self) -> str:
         theta = round(self.theta.value, 2)  # a browser may send 1e-17 for 0, the kink

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.patches import Polygon
 from scipy.stats import norm
 
-from rslab.lectures.explorer import Explorer, continuous_slider, slider
+from rslab.lectures.explorer import Explorer, continuous_slider, set_nearest, slider
 from rslab.lectures.lecture03.figures import (
     COLORS,
     ESTIMATORS,
@@ -63,7 +63,7 @@ class StepExplorer(Explorer):
         super().__init__(figure, [self.x, self.sigma], moving, drag=left)
 
     def dragged(self, x: float, y: float) -> None:
-        self.x.value = round(min(max(x, self.x.min), self.x.max), 2)
+        set_nearest(self.x, x)
 
     def update(self) -> str:
         # A browser sends −0.29999999999999982 for −0.3, which is on the other side of an edge.
