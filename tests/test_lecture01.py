@@ -12,9 +12,10 @@ from explorers import explorer
 from rslab import attacks
 from rslab.attacks import cross_entropy
 from rslab.data.datasets import load_dataset
-from rslab.experiments import robust_losses
-from rslab.lectures.lecture01 import explorers, figures
+from rslab.experiments import adversarial
+from rslab.lectures.lecture01 import explorers, figures, landscape
 from rslab.networks.inference import fold_batchnorm
+from rslab.store.logs import read_log
 from rslab.store.run_folder import RESULTS, load_run, read_history
 
 
@@ -62,7 +63,7 @@ def test_the_danskin_figure_shows_the_maximum_and_its_tangent():
 
 def test_histograms_hold_every_loss_once():
     losses = {"a": [np.arange(9.0)], "b": [np.arange(9.0), np.ones(7)]}
-    first, second = panels(figures.histograms_figure(losses, 0.2))
+    first, second = panels(figures.histograms_figure(losses, "0.2"))
     assert heights(first).sum() == 9 and heights(second).sum() == 16
     (tall,) = [bar for bar in second.patches if bar.get_height() == 7]
     assert tall.get_x() <= 1 <= tall.get_x() + tall.get_width()
@@ -97,24 +98,24 @@ def test_figures_of_a_network_show_its_losses(network, digits):
         np.testing.assert_allclose(shown[2], adversarial[column, 0])
         assert f"“{int(network(x).argmax(1)[column])}”" in axes[0, column].get_title()
     ends = {"FGSM": attacks.fgsm(network, x, y, 0.2), "PGD": attacks.pgd(network, x, y, 0.2, norm="linf", steps=20)}
-    for panel in panels(figures.lines_figure({"a": network, "b": network}, x, y, 0.2)):
+    for panel in panels(figures.lines_figure(dict.fromkeys("ab", landscape.lines(network, x, y, 0.2)), "0.2")):
         for attack, end in ends.items():
             mean = line(panel, f"towards {attack}'s end")[1]
             assert [mean[0], mean[-1]] == pytest.approx([loss(x, y).mean(), loss(end, y).mean()], rel=1e-3)
-    losses, ends = figures.final_losses(network, x[0], int(y[0]), 0.2, starts=20)
-    first, second, angles = figures.distinct_ends(ends, x[0])
+    losses, ends = landscape.final_losses(network, x[0], int(y[0]), 0.2, starts=20)
+    first, second, angles = landscape.distinct_ends(ends, x[0])
     assert first != second and losses.shape == (20,) and angles.shape == (190,)
     furthest = (torch.nn.functional.normalize((ends[[first, second]] - x[0]).flatten(1), dim=1)).prod(0).sum()
     assert angles.max() == pytest.approx(math.degrees(math.acos(furthest)), abs=0.1)
     corners = loss(torch.stack((x[0], ends[first], ends[second])), y[[0, 0, 0]])
-    figure = figures.surface_figure(network, x[0], int(y[0]), ends[first], ends[second])
-    right, landscape = panels(figure)
+    figure = figures.surface_figure(landscape.between(network, x[0], int(y[0]), ends[first], ends[second]))
+    right, left = panels(figure)
     lowest = line(right, "first to second")[1].min()
-    assert landscape.name == "3d" and f"falls to {lowest:.1f}" in " ".join(figure.alt.split())
+    assert left.name == "3d" and f"falls to {lowest:.1f}" in " ".join(figure.alt.split())
     for label, (start, end) in {"first to second": (1, 2), "x to first": (0, 1), "x to second": (0, 2)}.items():
         drawn = line(right, label)[1]
         assert [drawn[0], drawn[-1]] == pytest.approx([corners[start], corners[end]], abs=1e-3)
-    plane = figures.loss_plane(network, x[0], int(y[0]), ends[first], ends[second], np.array([0.0, 1.0]))
+    plane = landscape.loss_plane(network, x[0], int(y[0]), ends[first], ends[second], np.array([0.0, 1.0]))
     assert [plane[0, 0], plane[0, 1], plane[1, 0]] == pytest.approx(corners.tolist(), abs=1e-4)
 
 
@@ -163,6 +164,59 @@ def test_the_robust_losses_of_both_splits_are_shown():
     assert line(axes, "FGSM, training")[1].tolist() == [2, 1] and line(axes, "FGSM, test")[1].tolist() == [3, 2.5]
 
 
+LINF = """
+[defaults]
+dataset = "digits"
+arch = "cnn"
+batch_size = 512
+epochs = 2
+[standard]
+method = "standard"
+[pgd]
+method = "adversarial"
+attack = "pgd"
+norm = "linf"
+epsilon = 0.1
+steps = 2
+"""
+
+
+def test_a_recipe_is_trained_watched_and_attacked_and_a_stopped_one_goes_on(tmp_path, monkeypatch):
+    (tmp_path / "small.toml").write_text(LINF, encoding="utf-8")
+    for name, value in {"RECIPES": tmp_path, "IMAGES": 20, "STEPS": 2, "RESTARTS": 2, "LINES": 8}.items():
+        monkeypatch.setattr(adversarial, name, value)
+    monkeypatch.setattr(landscape, "STARTS", 4)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    adversarial.main(["small", str(whole)])
+    calls = []
+
+    def killed(*arguments):
+        calls.append(1)
+        if len(calls) in (2, 4):  # while a network is attacked: each split of an epoch is a call
+            raise KeyboardInterrupt
+        return attacked(*arguments)
+
+    attacked = adversarial.attacked
+    monkeypatch.setattr(adversarial, "attacked", killed)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            adversarial.main(["small", str(parts)])
+    adversarial.main(["small", str(parts)])
+    names = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
+    assert names == sorted(path.relative_to(parts) for path in parts.rglob("*") if path.is_file())
+    first, second = ((folder / "pgd" / "robust.jsonl").read_text(encoding="utf-8") for folder in (whole, parts))
+    assert first == second and [json.loads(row)["epoch"] for row in first.splitlines()] == [0, 1]
+    logs = {path.stem: read_log(path) for path in (whole / "pgd").glob("*.tsv")}
+    assert set(logs) == {"clean", "under-fgsm", "under-pgd40x10", "under-margin40x10", "under-transfer"}
+    assert all(len(log) == 20 for log in logs.values())
+    assert not (whole / "standard" / "robust.jsonl").exists()
+    study = landscape.read_study(whole / "landscape.npz")
+    assert set(study) == {"standard", "pgd"}
+    for arrays in study.values():
+        assert arrays["line, PGD"].shape == (41, 8) and arrays["ends, 1"].shape == (4,)
+        assert arrays["plane, 0"][0, 0] == arrays["x to first, 0"][0] == arrays["x to second, 0"][0]
+
+
 def test_the_shipped_robust_losses_are_those_of_the_shipped_runs():
     for run, epochs in (("pgd", 8), ("fgsm", 8)):
         lines = (RESULTS / "mnist-linf" / run / "robust.jsonl").read_text(encoding="utf-8").splitlines()
@@ -176,7 +230,7 @@ def test_the_shipped_robust_losses_are_those_of_the_shipped_runs():
 
 
 def test_an_image_under_attack_loses(network, digits):
-    found = robust_losses.attacked(network, digits.images[:40], digits.labels[:40], 0.1)
+    found = adversarial.attacked(network, digits.images[:40], digits.labels[:40], 0.1)
     assert found["clean"]["loss"] < found["FGSM"]["loss"] <= found["PGD"]["loss"] + 1e-3
     assert found["clean"]["accuracy"] > found["PGD"]["accuracy"]
 
@@ -225,7 +279,7 @@ def test_the_collapsed_network_masks_gradients_has_the_bump_and_hardly_reads_lab
     assert float((copied == y).float().mean()) > 0.8
     assert accuracy(attacks.pgd(f, x, y, epsilon, norm="linf", steps=20)) < 0.02
     assert accuracy(attacks.fgsm(f, x, y, epsilon / 2)) < accuracy(one_step) - 0.1
-    line = figures.losses_along(f, x, y, one_step, np.linspace(0, 1, 11)).mean(1)
+    line = landscape.losses_along(f, x, y, one_step, np.linspace(0, 1, 11)).mean(1)
     assert 2 <= line.argmax() <= 5 and line.max() > 2 * max(line[0], line[-1])  # the bump
 
 

@@ -43,12 +43,14 @@ def train(
 ) -> Iterator[dict]:
     """Train, and yield a record an epoch: epoch, loss, accuracy (both on what was trained), lr, epsilon, seconds …
 
-    Bad input is refused at the call, before the first epoch is asked for.
+    Bad input is refused at the call, before the first epoch is asked for. A record's `model` is the network
+    after that epoch (the running average, where there is one), one object that changes with the next.
 
     With `out`, a run folder is written (`training.run`); with `resume` an interrupted run
     goes on after its last whole epoch and gives the same weights, bit for bit on
     one CPU, as if it had never stopped: all randomness of epoch e comes from a generator
-    seeded by (seed, e). Without `out`, read the model from the last record's `model`.
+    seeded by (seed, e). The records of the epochs before come first; of these only the last has a `model`,
+    and of a finished run none: load it.
     `data` replaces the training split of `config.dataset`.
 
     Of several processes (`machine.parallel`) each trains on its part of every batch, and only the
@@ -143,14 +145,17 @@ def _epochs(config, model, optimizer, average, training_set, start: int = 0) -> 
 
 
 def _recorded_epochs(config, model, optimizer, average, epochs, out: Path, start: int, history) -> Iterator[dict]:
-    yield from history
     kept = average.module if average else model
     if start >= config.epochs:  # it may have been stopped between the last epoch's state and the weights
+        yield from history
         finish_run(out, kept, config.stored)
+    elif history:
+        yield from history[:-1]
+        yield {**history[-1], "model": kept}
     for record in epochs:
-        del record["model"]
         save_state(out / "resume.safetensors", model, optimizer, average, record["epoch"])
-        files.append_text(out / "train.jsonl", json.dumps(record) + "\n")
+        numbers = {name: value for name, value in record.items() if name != "model"}
+        files.append_text(out / "train.jsonl", json.dumps(numbers) + "\n")
         if record["epoch"] == config.epochs - 1:
             finish_run(out, kept, config.stored)
         yield record

@@ -14,6 +14,7 @@ from torch import Tensor
 from rslab import attacks
 from rslab.data.photographs import imagenet_classes, load_photographs
 from rslab.lectures import pictures
+from rslab.lectures.lecture01 import landscape
 from rslab.lectures.lecture02.figures import plane_classes, plane_probabilities
 from rslab.lectures.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, new_figure, show_image, styled
 
@@ -328,33 +329,24 @@ def folded_figure(starts: int = 12, seed: int = 0) -> tuple[Figure, dict[str, fl
     return figure, numbers
 
 
-@torch.no_grad()
-def losses_along(f, x: Tensor, y: Tensor, ends: Tensor, shares: np.ndarray) -> np.ndarray:
-    """Cross-entropy at x + t·(end − x) for each t in `shares`: `(T, B)`."""
-    rows = [attacks.cross_entropy(f(x + float(t) * (ends - x)), y) for t in shares]
-    return torch.stack(rows).numpy()
-
-
 @styled
-def lines_figure(networks: dict, x: Tensor, y: Tensor, epsilon: float) -> Figure:
-    """The loss from x to FGSM's and to PGD's end, one panel a network: twenty images thin, the mean thick."""
-    shares = np.linspace(0, 1, 41)
+def lines_figure(networks: dict[str, dict[str, np.ndarray]], epsilon: str) -> Figure:
+    """The loss from x to FGSM's and to PGD's end (`landscape.lines`), one panel a network.
+
+    Twenty images thin, the mean thick; ε as the titles show it.
+    """
     figure, axes = new_figure(1, len(networks), width=3.4 * len(networks), height=3.7, squeeze=False, sharey=True)
     told = []
-    for cell, (name, f) in zip(axes[0], networks.items(), strict=True):
-        ends = {
-            "FGSM": attacks.fgsm(f, x, y, epsilon),
-            "PGD": attacks.pgd(f, x, y, epsilon, norm="linf", steps=20),
-        }
-        for attack, end in ends.items():
-            losses = losses_along(f, x, y, end, shares)
+    for cell, (name, ways) in zip(axes[0], networks.items(), strict=True):
+        for attack, losses in ways.items():
+            shares = np.linspace(0, 1, len(losses))
             color = BLUE if attack == "FGSM" else VERMILION
             cell.plot(shares, losses[:, :20], color=color, linewidth=0.6, alpha=0.45)
             mean = losses.mean(1)
             cell.plot(shares, mean, color=color, linewidth=3, label=f"towards {attack}'s end")
             bump = f", with a bump of {mean.max():.1f} on the way" if mean.max() > 1.1 * mean[-1] else ""
             told.append(f"{name}, towards {attack}'s end, from {mean[0]:.1f} to {mean[-1]:.1f}{bump}")
-        cell.set(xlabel="share of the way from x", title=f"{name}, ε = {epsilon:g}", xlim=(0, 1))
+        cell.set(xlabel="share of the way from x", title=f"{name}, ε = {epsilon}", xlim=(0, 1))
         cell.set_ylim(bottom=0)
     axes[0, 0].set_ylabel("loss")
     axes[0, 0].legend(loc="upper left")
@@ -367,20 +359,9 @@ def lines_figure(networks: dict, x: Tensor, y: Tensor, epsilon: float) -> Figure
 # -- how good is the maximum that PGD finds? -------------------------------------------------------
 
 
-def final_losses(f, x: Tensor, y: int, epsilon: float, starts: int, steps: int = 20, seed: int = 0):
-    """PGD from `starts` random points of the ball around one image: (losses `(S,)`, ends `(S, C, H, W)`)."""
-    copies, labels = x.expand(starts, *x.shape).contiguous(), torch.full((starts,), y)
-    generator = torch.Generator().manual_seed(seed)
-    ends = attacks.pgd(
-        f, copies, labels, epsilon, norm="linf", steps=steps, random_start=True, generator=generator
-    )  # fmt: skip
-    with torch.no_grad():
-        return attacks.cross_entropy(f(ends), labels).numpy(), ends
-
-
 @styled
 def histograms_figure(
-    losses: dict[str, list[np.ndarray]], epsilon: float, names: Sequence[str] = ("first image", "second image")
+    losses: dict[str, list[np.ndarray]], epsilon: str, names: Sequence[str] = ("first image", "second image")
 ) -> Figure:
     """Final losses over random starts, one panel per network, one colour per image; the axes start at 0, uncropped."""
     figure, axes = new_figure(1, len(losses), width=1.4 + 3.6 * len(losses), height=3.4, squeeze=False)
@@ -388,7 +369,7 @@ def histograms_figure(
         top = 1.08 * max(float(values.max()) for values in images)
         for values, color, which in zip(images, (BLUE, ORANGE), names, strict=False):
             cell.hist(values, bins=np.linspace(0, top, 80), color=color, alpha=0.75, label=which)
-        cell.set(xlabel="loss at PGD's end", title=f"{name}, ε = {epsilon:g}", xlim=(0, top))
+        cell.set(xlabel="loss at PGD's end", title=f"{name}, ε = {epsilon}", xlim=(0, top))
     axes[0, 0].set_ylabel(f"of {len(next(iter(losses.values()))[0]):,} random starts")
     axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
     ranges = [
@@ -400,19 +381,6 @@ def histograms_figure(
         axes that begin at 0. Each image's values lie in one or a few narrow groups, and no start ends far above
         them. {"; ".join(ranges)}."""
     return figure
-
-
-def angles_between(directions: Tensor) -> Tensor:
-    """The angles in degrees between vectors `(N, …)`, every one with every other: `(N, N)`."""
-    unit = torch.nn.functional.normalize(directions.flatten(1).double(), dim=1)
-    return torch.rad2deg(torch.arccos((unit @ unit.T).clamp(-1, 1)))
-
-
-def distinct_ends(ends: Tensor, x: Tensor) -> tuple[int, int, np.ndarray]:
-    """The two of these perturbed images whose directions from x differ most, and the angles of all pairs in degrees."""
-    angles = angles_between(ends - x)
-    first, second = divmod(int(angles.argmax()), len(ends))
-    return first, second, angles[torch.triu(torch.ones_like(angles, dtype=torch.bool), 1)].numpy()
 
 
 @styled
@@ -441,35 +409,19 @@ def angles_figure(angles: np.ndarray, random: np.ndarray, pixels: int) -> Figure
     return figure
 
 
-@torch.no_grad()
-def loss_plane(f, x: Tensor, y: int, first: Tensor, second: Tensor, axis: np.ndarray) -> np.ndarray:
-    """L(x + λ₁(first − x) + λ₂(second − x)) on axis × axis, row = λ₂: `(N, N)`."""
-    coordinates = torch.tensor(np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2), dtype=x.dtype)
-    moves = torch.stack(((first - x).flatten(), (second - x).flatten()))
-    images = x + (coordinates @ moves).view(-1, *x.shape)
-    labels = torch.full((len(images),), y)
-    return attacks.cross_entropy(f(images), labels).view(len(axis), -1).numpy()
-
-
 @styled
-def surface_figure(f, x: Tensor, y: int, first: Tensor, second: Tensor) -> Figure:
-    """The loss over the plane of x and two maxima, as a landscape (left), and along three straight lines (right)."""
-    axis = np.linspace(0, 1.1, 67)
-    loss = loss_plane(f, x, y, first, second, axis)
-    u, v = np.meshgrid(axis, axis)
+def surface_figure(lines: dict[str, np.ndarray]) -> Figure:
+    """`landscape.between`: the plane of x and two ends as a landscape (left), and three straight lines (right)."""
+    loss, t = lines["plane"], landscape.SHARES
+    u, v = np.meshgrid(landscape.AXIS, landscape.AXIS)
     figure, (flat, right) = new_figure(1, 2, width=10.2, height=4.6, width_ratios=(1.35, 1))
     left = figure.add_subplot(flat.get_subplotspec(), projection="3d")
     flat.remove()
     left.plot_surface(u, v, loss, cmap="viridis", rcount=67, ccount=67, linewidth=0, antialiased=True, alpha=0.9)
-    t = np.linspace(0, 1, 101)
-    label = torch.tensor([y])
-    ends = (("first to second", first, second, PURPLE), ("x to first", x, first, SKY), ("x to second", x, second, BLUE))
-    places = {"first to second": (1 - t, t), "x to first": (t, 0 * t), "x to second": (0 * t, t)}
-    lines = {}
-    for name, start, end, color in ends:
-        lines[name] = losses_along(f, start[None], label, end[None], t)[:, 0]
+    ways = (("first to second", 1 - t, t, PURPLE), ("x to first", t, 0 * t, SKY), ("x to second", 0 * t, t, BLUE))
+    for name, across, up, color in ways:
         dashes = "--" if name == "first to second" else "-"
-        left.plot(*places[name], lines[name] + 0.15, color=color, linestyle=dashes, linewidth=3, zorder=10)
+        left.plot(across, up, lines[name] + 0.15, color=color, linestyle=dashes, linewidth=3, zorder=10)
         right.plot(t, lines[name], color=color, linestyle=dashes, label=name)
     for place, name in (((0, 0), "x"), ((1, 0), "first"), ((0, 1), "second")):
         height = lines["x to second" if name == "second" else "x to first"][0 if name == "x" else -1]
