@@ -210,11 +210,14 @@ def test_a_recipe_is_trained_watched_and_attacked_and_a_stopped_one_goes_on(tmp_
     assert set(logs) == {"clean", "under-fgsm", "under-pgd40x10", "under-margin40x10", "under-transfer"}
     assert all(len(log) == 20 for log in logs.values())
     assert not (whole / "standard" / "robust.jsonl").exists()
-    study = landscape.read_study(whole / "landscape.npz")
-    assert set(study) == {"standard", "pgd"}
-    for arrays in study.values():
-        assert arrays["line, PGD"].shape == (41, 8) and arrays["ends, 1"].shape == (4,)
-        assert arrays["plane, 0"][0, 0] == arrays["x to first, 0"][0] == arrays["x to second, 0"][0]
+    studies = landscape.read_studies(whole / "landscape.npz")
+    assert set(studies) == {"standard", "pgd"}
+    for found in studies.values():
+        assert found.lines["PGD"].shape == (41, 8) and [ends.shape for ends in found.ends] == [(4,), (4,)]
+        for image in range(2):
+            plane = found.between(image)
+            assert plane["plane"][0, 0] == plane["x to first"][0] == plane["x to second"][0]
+            assert 0 <= found.median_angle(image) < 180
 
 
 def test_the_shipped_robust_losses_are_those_of_the_shipped_runs():

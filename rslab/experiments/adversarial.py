@@ -18,6 +18,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -120,12 +121,11 @@ def draw(place: Path, runs: list[RecipeRun], epsilon: float) -> None:
     with torch.no_grad():
         right = torch.stack([network(x).argmax(1) == y for network in networks.values()]).all(0)
     shown = right[:LINES].nonzero()[:2, 0].tolist()
-    arrays = {
-        f"{run}/{name}": values
-        for run, network in networks.items()
-        for name, values in landscape.study(network, x[:LINES], y[:LINES], shown, epsilon).items()
-    }
-    write_arrays(place / "landscape.npz", **arrays)
+    arrays: dict[str, np.ndarray] = {}
+    for run_name, network in networks.items():
+        found = landscape.study(network, x[:LINES], y[:LINES], shown, epsilon)
+        arrays |= {f"{run_name}/{name}": values for name, values in found.arrays.items()}
+    files.write_whole(place / "landscape.npz", lambda part: write_arrays(part, **arrays))
 
 
 def main(arguments: list[str]) -> None:

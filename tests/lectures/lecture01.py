@@ -1,4 +1,4 @@
-"""Answers to notebook 01, right and wrong: FGSM, the ℓ2 step, the best iterate."""
+"""Answers to notebook 01, right and wrong: FGSM, the ℓ2 step, the whole of PGD."""
 
 import torch
 
@@ -68,21 +68,93 @@ L2 = {
 # -- exercise 3 ---------------------------------------------------------------------------------
 
 
-def keep_best(path, losses):
-    return path[losses.argmax(0), torch.arange(path.shape[1])]
+def run_of(f, x, y, epsilon, eta, steps, start, step=lambda g: g.sign(), project=True):
+    """The points of one run, the start among them, and their losses."""
+    points = [start]
+    for _ in range(steps):
+        z = points[-1] + eta * step(slope(f, points[-1], y))
+        points.append(torch.clamp(z, x - epsilon, x + epsilon).clamp(0, 1) if project else z)
+    return torch.stack(points), torch.stack([cross_entropy(f(point), y) for point in points])
 
 
-BEST = {
-    "last iterates": lambda path, losses: path[-1],
-    "One step was chosen": lambda path, losses: path[losses.mean(1).argmax()],
-    "lowest": lambda path, losses: keep_best(path, -losses),
-    "start was left out": lambda path, losses: keep_best(path[1:], losses[1:]),
-    "axes are exchanged": lambda path, losses: path[torch.arange(4), losses.argmax(1)],
-    "are not the iterates": lambda path, losses: 0 * path[0],
+def best_of(points, losses):
+    return points[losses.argmax(0), torch.arange(points.shape[1])]
+
+
+def whole_pgd(f, x, y, epsilon, eta, steps, starts):
+    best, highest = x, torch.full((len(x),), -torch.inf)
+    for start in starts:
+        point = start
+        for number in range(steps + 1):
+            loss = cross_entropy(f(point), y)
+            better = loss > highest
+            highest = torch.where(better, loss, highest)
+            best = torch.where(better.view(-1, 1, 1, 1), point, best)
+            if number < steps:
+                point = point + eta * slope(f, point, y).sign()
+                point = torch.clamp(point, x - epsilon, x + epsilon).clamp(0, 1)
+    return best
+
+
+def all_at_once(f, x, y, epsilon, eta, steps, starts):
+    """Another right answer: all points kept, the best chosen at the end."""
+    runs = [run_of(f, x, y, epsilon, eta, steps, start) for start in starts]
+    return best_of(*(torch.cat(tensors) for tensors in zip(*runs, strict=True)))
+
+
+def chosen(choose, **options):
+    """A wrong answer: what `choose(points, losses)`, both (T + 1, R, B, …), makes of runs with `options`."""
+
+    def function(f, x, y, epsilon, eta, steps, starts):
+        runs = [run_of(f, x, y, epsilon, eta, steps, start, **options) for start in starts]
+        return choose(*(torch.stack(tensors, 1) for tensors in zip(*runs, strict=True)))
+
+    return function
+
+
+def best_point(points, losses):
+    return best_of(points.flatten(0, 1), losses.flatten(0, 1))
+
+
+def once(f, x, y, epsilon, eta, steps, starts):
+    found = []
+    for start in starts:
+        step = slope(f, start, y).sign()
+        found.append(run_of(f, x, y, epsilon, eta, steps, start, step=lambda _, step=step: step))
+    return best_point(*(torch.stack(tensors, 1) for tensors in zip(*found, strict=True)))
+
+
+def late(f, x, y, epsilon, eta, steps, starts):
+    points = [run_of(f, x, y, epsilon, eta, steps, start, project=False)[0] for start in starts]
+    together = torch.clamp(torch.cat(points), x - epsilon, x + epsilon).clamp(0, 1)
+    return best_of(together, torch.stack([cross_entropy(f(point), y) for point in together]))
+
+
+def of_one_run(points, losses):
+    run = int(losses.amax(0).mean(1).argmax())
+    return best_of(points[:, run], losses[:, run])
+
+
+PGD = {
+    "clamp each step to x ± ε": chosen(best_point, project=False),
+    "leaves [0, 1]": lambda f, x, y, e, eta, t, starts: x + e * slope(f, x, y).sign(),
+    "ends of the runs": chosen(lambda points, losses: best_of(points[-1], losses[-1])),
+    "Only the last run": chosen(lambda points, losses: best_of(points[:, -1], losses[:, -1])),
+    "Only the first run": chosen(lambda points, losses: best_of(points[:, 0], losses[:, 0])),
+    "end of the last run": chosen(lambda points, losses: points[-1, -1]),
+    "One run was chosen": chosen(of_one_run),
+    "starts were left out": chosen(lambda points, losses: best_point(points[1:], losses[1:])),
+    "*lowest* loss": chosen(lambda points, losses: best_point(points, -losses)),
+    "go down": chosen(best_point, step=lambda g: -g.sign()),
+    "begins at x": lambda f, x, y, e, eta, t, starts: whole_pgd(f, x, y, e, eta, t, x[None]),
+    "taken once": once,
+    "take its sign": chosen(best_point, step=lambda g: g),
+    "only at the end": late,
+    "not, for each image": lambda f, x, y, e, eta, t, starts: x,
 }
 
 EXERCISES = (
     Exercise(checks.one_step, (one_step,), FGSM),
     Exercise(checks.l2_step, (l2_step,), L2),
-    Exercise(checks.keep_best, (keep_best,), BEST),
+    Exercise(checks.whole_pgd, (whole_pgd, all_at_once), PGD),
 )

@@ -1,4 +1,4 @@
-"""Checks of notebook 01: FGSM, the ℓ2 step with its projection, and PGD that keeps the best iterate."""
+"""Checks of notebook 01: FGSM, the ℓ2 step with its projection, and the whole of PGD for ℓ∞."""
 
 from collections.abc import Callable
 
@@ -34,9 +34,9 @@ def _as_images(result, x: Tensor) -> Tensor:
     return result.detach()
 
 
-def _gradient(x: Tensor, y: Tensor, function=attacks.cross_entropy) -> Tensor:
+def _gradient(x: Tensor, y: Tensor, network: Callable = _network) -> Tensor:
     x = x.clone().requires_grad_()
-    return torch.autograd.grad(function(_network(x), y).sum(), x)[0]
+    return torch.autograd.grad(attacks.cross_entropy(network(x), y).sum(), x)[0]
 
 
 def one_step(function: Callable) -> None:
@@ -120,26 +120,86 @@ def _length(delta: Tensor) -> Tensor:
     return delta.flatten(1).norm(dim=1).clamp_min(1e-30).view(-1, 1, 1, 1)
 
 
-# -- exercise 3: keep the best -----------------------------------------------------------------
+# -- exercise 3: the whole of PGD ---------------------------------------------------------------
 
 
-def keep_best(function: Callable) -> None:
-    """Check `function(path, losses)` → for each image the iterate of highest loss.
+def _wavy(x: Tensor) -> Tensor:
+    """A classifier whose loss has several maxima in a ball: `(B, 1, 2, 3)` → `(B, 3)`."""
+    rows = torch.tensor([[2.0, -1, 0, 1, -2, 0.5], [-1, 2, 1, -0.5, 0, 1], [0, -1, -2, 1, 2, -1]]).double()
+    return (3 * torch.sin(4 * x.flatten(1).double() @ rows.T)).to(x.dtype)
 
-    path: `(T + 1, B, C, H, W)`, losses: `(T + 1, B)`.
+
+def whole_pgd(function: Callable) -> None:
+    """Check `function(f, x, y, epsilon, eta, steps, starts)` → the worst image that PGD for ℓ∞ saw, for each image.
+
+    starts: `(R, B, C, H, W)`, where each run begins; the ball and [0, 1] hold.
     """
-    losses = torch.tensor([[0.5, 2.0, 1.0, 3.0], [1.5, 2.5, 0.5, 2.0], [3.0, 1.0, 0.7, 2.5], [2.0, 1.5, 0.9, 1.0]])
-    path = torch.arange(losses.numel() * 6.0).view(4, 4, 1, 2, 3) / 100
-    found = _as_images(answer(function, path.clone(), losses.clone()), path[0])
-    images = torch.arange(4)
-    right = path[losses.argmax(0), images]
+    x, y = _images(6)
+    epsilon, eta, steps = 0.3, 0.2, 4
+    offsets = 2 * torch.rand(3, *x.shape, generator=torch.Generator().manual_seed(2)) - 1
+    starts = (x + epsilon * offsets).clamp(0, 1)
+    starts[1, 2] = _best(_runs(x, y, epsilon, 0.01, 200, starts))[2]  # no step finds a higher loss for this image
+    found = _as_images(answer(function, _wavy, x.clone(), y.clone(), epsilon, eta, steps, starts.clone()), x)
+    if float((found - x).abs().max()) > epsilon + 1e-5:
+        raise Wrong(f"A pixel is {float((found - x).abs().max()):.2f} from x, ε = {epsilon}: clamp each step to x ± ε.")
+    if float(found.min()) < -1e-6 or float(found.max()) > 1 + 1e-6:
+        raise Wrong("The result leaves [0, 1]: clamp each step to [0, 1] as well.")
+    points, losses = runs = _runs(x, y, epsilon, eta, steps, starts)
+    last, images = losses[-1].argmax(0), torch.arange(len(x))
+    run = int(losses.amax(0).mean(1).argmax())
+
+    def variant(**options) -> Tensor:
+        return _best(_runs(x, y, epsilon, eta, steps, starts, **options))
+
     faults = (
-        (path[-1], "These are the last iterates: a step of PGD can also lower the loss. Choose by the loss."),
-        (path[int(losses.mean(1).argmax())], "One step was chosen for all images: each image has its own best."),
-        (path[losses.argmin(0), images], "These have the *lowest* loss: the attacker wants the highest."),
-        (path[1:][losses[1:].argmax(0), images], "The start was left out: for one image it is the best there is."),
-        (path[images, losses.argmax(1)], "The axes are exchanged: losses[t, i] belongs to step t and image i."),
+        (points[-1, last, images], "Only the ends of the runs were compared: a step can also lower the loss."),
+        (_best((points[:, -1:], losses[:, -1:])), "Only the last run counts here: keep the best of all runs."),
+        (_best((points[:, :1], losses[:, :1])), "Only the first run counts here: keep the best of all runs."),
+        (points[-1, -1], "This is the end of the last run. Keep the best iterate of all runs."),
+        (_best((points[:, run : run + 1], losses[:, run : run + 1])), "One run was chosen for all images."),
+        (_best((points[1:], losses[1:])), "The starts were left out: for one image a start is the best there is."),
+        (_best((points, -losses)), "This is the point of *lowest* loss: the attacker wants the highest."),
+        (variant(rise=-1), "The steps go down: an attack ascends."),
+        (variant(from_x=True), "Every run begins at x: let run r begin at starts[r]."),
+        (variant(once=True), "The gradient was taken once a run: take it anew at each iterate."),
+        (variant(sign=False), "The steps go along the gradient itself; for ℓ∞ take its sign."),
+        (variant(late=True), "The iterates were brought back only at the end: project after each step."),
     )
-    otherwise = "These are not the iterates path[t, i] with the largest losses[t, i], one for each image i."
-    compare(found, right, faults, otherwise, same=torch.equal)
-    passed("keep_best: each image keeps its own best iterate; the start counts too.")
+    compare(
+        found,
+        _best(runs),
+        faults,
+        "This is not, for each image, the point of highest loss among the starts and all iterates of all runs.",
+        same=within(1e-5, 1e-5),
+    )
+    passed("whole_pgd: each image keeps the worst point that any run saw, and none leaves the ball or [0, 1].")
+
+
+def _runs(
+    x: Tensor, y: Tensor, epsilon: float, eta: float, steps: int, starts: Tensor, *, rise: float = 1,
+    sign: bool = True, once: bool = False, from_x: bool = False, late: bool = False,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """All points `(T + 1, R, B, …)` and losses `(T + 1, R, B)` of PGD from `starts`; the options are usual mistakes."""
+
+    def inside(z: Tensor) -> Tensor:
+        return torch.minimum(torch.maximum(z, x - epsilon), x + epsilon).clamp(0, 1)
+
+    runs = []
+    for start in starts:
+        points = [x if from_x else start]
+        first = _gradient(points[0], y, _wavy)
+        for _ in range(steps):
+            gradient = first if once else _gradient(points[-1], y, _wavy)
+            moved = points[-1] + rise * eta * (gradient.sign() if sign else gradient)
+            points.append(moved if late else inside(moved))
+        runs.append(torch.stack([inside(point) for point in points]))
+    together = torch.stack(runs, 1)
+    flat = together.flatten(0, 2)
+    losses = attacks.cross_entropy(_wavy(flat), y.repeat(len(flat) // len(y)))
+    return together, losses.view(together.shape[:3])
+
+
+def _best(runs: tuple[Tensor, Tensor]) -> Tensor:
+    """For each image the point of highest loss."""
+    points, losses = (tensor.flatten(0, 1) for tensor in runs)
+    return points[losses.argmax(0), torch.arange(points.shape[1])]

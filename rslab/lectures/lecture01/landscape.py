@@ -4,6 +4,7 @@ Of a network at hand these are computed in a cell; of the CIFAR-10 networks, whi
 read from the log of `rslab.experiments.adversarial`.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -75,25 +76,53 @@ def between(f, x: Tensor, y: int, first: Tensor, second: Tensor) -> dict[str, np
     return {"plane": loss_plane(f, x, y, first, second, AXIS), **straight}
 
 
-def study(f, x: Tensor, y: Tensor, shown: list[int], epsilon: float) -> dict[str, np.ndarray]:
-    """All of the above for one network: lines of all images; ends, their angles and a plane of those `shown`."""
+@dataclass(frozen=True)
+class Study:
+    """The loss of one network, as arrays that are kept by name in a file."""
+
+    arrays: dict[str, np.ndarray]
+
+    @property
+    def lines(self) -> dict[str, np.ndarray]:
+        """As the function `lines` gives them."""
+        return {attack: self.arrays[f"line, {attack}"].astype(float) for attack in ("FGSM", "PGD")}
+
+    @property
+    def ends(self) -> list[np.ndarray]:
+        """Of each image that was studied the final losses of PGD from many starts."""
+        return [losses for name, losses in self.arrays.items() if name.startswith("ends")]
+
+    def median_angle(self, image: int) -> int:
+        """Between the directions of the image's high ends, in whole degrees: half of all pairs are below it."""
+        pairs = self.arrays[f"angles, {image}"].cumsum()
+        return int((pairs < pairs[-1] / 2).sum())
+
+    def between(self, image: int) -> dict[str, np.ndarray]:
+        """`between` the image and those two of its high ends that lie furthest apart."""
+        end = f", {image}"
+        names = ("plane", "first to second", "x to first", "x to second")
+        return {name: self.arrays[name + end].astype(float) for name in names}
+
+
+def study(f, x: Tensor, y: Tensor, shown: list[int], epsilon: float) -> Study:
+    """All of this for one network: lines of all images; ends, angles and a plane of those `shown`."""
     found = {f"line, {attack}": losses.astype(np.float16) for attack, losses in lines(f, x, y, epsilon).items()}
     for number, i in enumerate(shown):
         losses, ends = final_losses(f, x[i], int(y[i]), epsilon, STARTS)
         high = ends[losses > 0.9 * losses.max()]  # within a tenth of the highest
         first, second, angles = distinct_ends(high, x[i])
         found[f"ends, {number}"] = losses.astype(np.float32)
-        found[f"angles, {number}"] = np.histogram(angles, np.arange(181))[0]  # of all pairs, a bin a degree
+        found[f"angles, {number}"] = np.histogram(angles, np.arange(181))[0]  # pairs, a bin a degree
         plane = between(f, x[i], int(y[i]), high[first], high[second])
         found |= {f"{name}, {number}": values.astype(np.float16) for name, values in plane.items()}
-    return found
+    return Study(found)
 
 
-def read_study(place: Path) -> dict[str, dict[str, np.ndarray]]:
-    """What `rslab.experiments.adversarial` wrote: network → name of the array → array."""
-    studies: dict[str, dict[str, np.ndarray]] = {}
+def read_studies(place: Path) -> dict[str, Study]:
+    """What `rslab.experiments.adversarial` wrote, by network."""
+    studies: dict[str, Study] = {}
     with np.load(place, allow_pickle=False) as arrays:
         for key in arrays.files:
             network, name = key.split("/")
-            studies.setdefault(network, {})[name] = arrays[key]
+            studies.setdefault(network, Study({})).arrays[name] = arrays[key]
     return studies
