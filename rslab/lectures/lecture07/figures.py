@@ -1,8 +1,11 @@
 """Figures of notebook 07: the published tables, their envelopes, and ACR."""
 
+from itertools import zip_longest
+
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from scipy.stats import norm
 from torch import Tensor
@@ -291,15 +294,24 @@ def own_figure(runs: dict[str, pd.DataFrame]) -> Figure:
     sigmas: dict[float, dict[str, pd.DataFrame]] = {}
     for name, log in runs.items():
         sigmas.setdefault(_config(name).sigma, {})[name] = log
-    figure, panels = new_figure(1, len(sigmas), width=9.8, height=4.2, squeeze=False, sharey=True)
-    for axes, sigma in zip(panels[0], sorted(sigmas), strict=True):
+    rows = -(-len(sigmas) // 2)
+    figure, panels = new_figure(
+        rows, min(2, len(sigmas)), width=9.8, height=0.9 + 3.3 * rows, squeeze=False, sharey=True
+    )
+    legend: dict[str, Artist] = {}
+    for axes, sigma in zip_longest(panels.flat, sorted(sigmas)):
+        if sigma is None:
+            axes.remove()
+            continue
         if all(name.startswith("cifar10") and len(log) == 500 for name, log in sigmas[sigma].items()):
             _draw_published(axes, sigma)
         _draw_runs(axes, sigmas[sigma])
         largest = max(float(log.radius.max()) for log in sigmas[sigma].values())
         _finish(axes, f"σ = {sigma:g}", largest + 0.1)
         axes.set(xlim=(-0.1, largest + 0.1), xticks=np.arange(0, largest + 0.1, 0.25))
-        axes.legend(loc="upper right", fontsize=8, ncols=1 + (len(sigmas[sigma]) > 3))
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            legend.setdefault(label, handle)
+    figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=3)
     shown = ", ".join(f"{sigma:g}" for sigma in sorted(sigmas))
     figure.alt = (
         f"A panel for each σ ({shown}): certified accuracy at the table's radii for our {len(runs)} runs, dots beside "
