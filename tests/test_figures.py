@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn import xy
+from drawn import panels, unreadable, xy
 from lectures import NUMBERS
 from matplotlib.figure import Figure
 from PIL import Image
@@ -55,6 +55,22 @@ def test_certified_accuracy_figure_keeps_colors_and_tells_curves_apart():
         assert drawn.get_label() == label and np.array_equal(xy(drawn), (radii, 90 - 80 * radii))
         assert drawn.get_drawstyle() == "steps-pre"  # between two radii the lower of the two
     assert "radius" in figure.axes[0].get_xlabel() and "%" in figure.axes[0].get_ylabel()
+
+
+def test_a_crowded_figure_is_called_unreadable():
+    figure, (left, right) = style.new_figure(1, 2, width=4, height=3)
+    left.plot([0, 1], [0, 1])
+    right.plot([0, 1], [0, 1])
+    assert panels(figure) == [left, right]
+    right.set_xticks(np.arange(0, 1.01, 0.05))
+    figure.canvas.draw()
+    assert unreadable(figure)[0].endswith("over each other")
+    right.set_xticks([0, 0.5, 1])
+    right.plot([0, 1], [1, 0], label="a name that is longer than both panels together are wide")
+    right.legend().set_in_layout(False)
+    figure.canvas.draw()
+    faults = unreadable(figure)
+    assert any("over the panel" in fault for fault in faults) and any("outside the picture" in f for f in faults)
 
 
 def test_certified_accuracy_figure_without_a_curve():

@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 import pytest
+from drawn import panels
 from explorers import CLASSES, controls, explorer, sweep, values, view
 from matplotlib.font_manager import findfont
 from PIL import Image, ImageFont
@@ -45,6 +46,16 @@ def test_the_alt_text_describes_the_picture_and_follows_the_numbers(shown):
         control.value = values(control)[-1]
         described, numbers = shown.image.alt[: -len(shown.text.value)], shown.text.value
         assert shown.image.alt.endswith(numbers) and len(described) > 20
+
+
+def test_nothing_in_the_picture_covers_a_label_or_leaves_it(shown):
+    panels(shown.figure)
+    for control in controls(shown):
+        before = control.value
+        for value in (values(control)[0], values(control)[-1]):
+            control.value = value
+            panels(shown.figure)
+        control.value = before
 
 
 def test_reset_puts_every_slider_back_in_one_redraw(shown):
