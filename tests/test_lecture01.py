@@ -12,11 +12,13 @@ from explorers import explorer
 from rslab import attacks
 from rslab.attacks import cross_entropy
 from rslab.data.datasets import load_dataset
+from rslab.errors import InputError
 from rslab.experiments import adversarial
 from rslab.lectures.lecture01 import explorers, figures, landscape
 from rslab.networks.inference import fold_batchnorm
 from rslab.store.logs import read_log
 from rslab.store.run_folder import RESULTS, load_run, read_history
+from rslab.training.loop import train
 
 
 @pytest.fixture(scope="module")
@@ -218,6 +220,20 @@ def test_a_recipe_is_trained_watched_and_attacked_and_a_stopped_one_goes_on(tmp_
             plane = found.between(image)
             assert plane["plane"][0, 0] == plane["x to first"][0] == plane["x to second"][0]
             assert 0 <= found.median_angle(image) < 180
+
+
+def test_a_run_that_nobody_watched_and_another_recipe_are_refused(tmp_path, monkeypatch):
+    (tmp_path / "small.toml").write_text(LINF, encoding="utf-8")
+    monkeypatch.setattr(adversarial, "RECIPES", tmp_path)
+    run = adversarial.read_recipe(tmp_path / "small.toml")[1]
+    for _ in train(run.train, tmp_path / "out" / "pgd"):
+        pass
+    with pytest.raises(InputError, match="robust.jsonl: got 0 epochs, .*trained unwatched"):
+        adversarial.watch(run, tmp_path / "out" / "pgd")
+    (tmp_path / "small.toml").write_text(LINF.split("[pgd]")[0], encoding="utf-8")
+    with pytest.raises(InputError, match="recipe: got the methods standard, expected adversarial and standard"):
+        adversarial.main(["small", str(tmp_path / "other")])
+    assert not (tmp_path / "other").exists()
 
 
 def test_the_shipped_robust_losses_are_those_of_the_shipped_runs():

@@ -44,10 +44,10 @@ def step_size(epsilon: float) -> float:
     return epsilon / 15
 
 
-def every(data: LabeledImages, count: int = IMAGES) -> tuple[Tensor, Tensor]:
-    """`count` images at equal distances, and their labels."""
-    chosen = slice(None, None, len(data) // count)
-    return data.images[chosen][:count], data.labels[chosen][:count]
+def chosen(data: LabeledImages) -> tuple[Tensor, Tensor]:
+    """`IMAGES` images at equal distances, and their labels."""
+    indices = slice(0, IMAGES * (len(data) // IMAGES), len(data) // IMAGES)
+    return data.images[indices], data.labels[indices]
 
 
 def attacked(network: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> dict[str, dict[str, float]]:
@@ -74,7 +74,7 @@ def watch(run: RecipeRun, folder: Path) -> None:
     if log.exists():
         logs.drop_torn_row(log)
     done = len(log.read_text(encoding="utf-8").splitlines()) if log.exists() else 0
-    shown = {split: every(load_dataset(config.dataset, split)) for split in ("train", "test")}
+    shown = {split: chosen(load_dataset(config.dataset, split)) for split in ("train", "test")}
     for record in train(config, folder, resume=folder.exists()):
         network = record.pop("model", None)
         if record["epoch"] == config.epochs - 1:
@@ -83,6 +83,8 @@ def watch(run: RecipeRun, folder: Path) -> None:
             continue
         print(folder.name, json.dumps(record), flush=True)
         if config.method == "adversarial":
+            if network is None:
+                raise InputError(f"{log}: got {done} epochs, expected all but the last: the run was trained unwatched.")
             fast = InferenceNetwork(network, choose_precision(config.precision, "cpu"))
             found = {split: attacked(fast, *pair, config.epsilon) for split, pair in shown.items()}
             files.append_text(log, json.dumps({"epoch": record["epoch"], "trained on": record["loss"], **found}) + "\n")
@@ -92,8 +94,16 @@ def evaluate(folder: Path, epsilon: float, source: Path | None) -> None:
     """The logs of the attacks on a run's network; by transfer from `source`, where there is one."""
     model, config = load_run(folder)
     data = load_dataset(config.dataset, "test")
-    one_step = AttackSettings(0.0, "fgsm", "base", norm="linf", epsilon=epsilon, precision=config.precision)
-    one_step = replace(one_step, skip=len(data) // IMAGES, max=IMAGES)
+    one_step = AttackSettings(
+        sigma=0.0,
+        objective="base",
+        attack="fgsm",
+        norm="linf",
+        epsilon=epsilon,
+        skip=len(data) // IMAGES,
+        max=IMAGES,
+        precision=config.precision,
+    )
     many_steps = replace(one_step, attack="pgd", steps=STEPS, step_size=step_size(epsilon))
     restarted = replace(many_steps, restarts=RESTARTS)
     planned: dict[str, tuple[AttackSettings, nn.Module | None]] = {
@@ -111,13 +121,13 @@ def evaluate(folder: Path, epsilon: float, source: Path | None) -> None:
         print(f"{folder.name}, {name}: {100 * logs.read_log(log).correct.mean():.1f} % right", flush=True)
 
 
-def draw(place: Path, runs: list[RecipeRun], epsilon: float) -> None:
+def survey(place: Path, runs: list[RecipeRun], epsilon: float) -> None:
     """`landscape.npz`: the loss of each network around 150 test images, and around the first two that all get right."""
     networks = {}
     for run in runs:
         model, config = load_run(place / run.name)
         networks[run.name] = InferenceNetwork(model, config.precision)
-    x, y = every(load_dataset(runs[0].train.dataset, "test"))
+    x, y = chosen(load_dataset(runs[0].train.dataset, "test"))
     with torch.no_grad():
         right = torch.stack([network(x).argmax(1) == y for network in networks.values()]).all(0)
     shown = right[:LINES].nonzero()[:2, 0].tolist()
@@ -133,6 +143,9 @@ def main(arguments: list[str]) -> None:
     if not 1 <= len(arguments) <= 2:
         raise InputError(f"arguments: got {len(arguments)}, expected RECIPE and, if not runs/RECIPE, a FOLDER.")
     runs = read_recipe(RECIPES / f"{arguments[0]}.toml")
+    methods = {run.train.method for run in runs}
+    if methods != {"standard", "adversarial"}:
+        raise InputError(f"recipe: got the methods {', '.join(sorted(methods))}, expected adversarial and standard.")
     place = Path(arguments[1]) if len(arguments) == 2 else Path("runs") / arguments[0]
     for run in runs:
         watch(run, place / run.name)
@@ -141,7 +154,7 @@ def main(arguments: list[str]) -> None:
     for run in runs:
         evaluate(place / run.name, epsilon, place / plain if run.train.method == "adversarial" else None)
     if not (place / "landscape.npz").exists():
-        draw(place, runs, epsilon)
+        survey(place, runs, epsilon)
 
 
 if __name__ == "__main__":
