@@ -59,6 +59,7 @@ class Explorer(widgets.VBox):
             artist.set_animated(True)  # left out of the background
         self._canvas = FigureCanvasAgg(figure)
         self._canvas.draw()
+        figure.set_layout_engine("none")  # another drawing must not move the axes away from what is painted
         self._background = self._canvas.copy_from_bbox(figure.bbox)
         self._drag = {"": drag} if isinstance(drag, Axes) else drag or {}
         self._sliders, self._start = list(sliders), [control.value for control in sliders]
