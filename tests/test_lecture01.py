@@ -110,10 +110,11 @@ def test_figures_of_a_network_show_its_losses(network, digits):
     furthest = (torch.nn.functional.normalize((ends[[first, second]] - x[0]).flatten(1), dim=1)).prod(0).sum()
     assert angles.max() == pytest.approx(math.degrees(math.acos(furthest)), abs=0.1)
     corners = loss(torch.stack((x[0], ends[first], ends[second])), y[[0, 0, 0]])
-    figure = figures.surface_figure(landscape.between(network, x[0], int(y[0]), ends[first], ends[second]))
-    right, left = panels(figure)
+    plane = landscape.between(network, x[0], int(y[0]), ends[first], ends[second])
+    figure = figures.surface_figure({"one": plane, "again": plane})
+    right, _, left, again = panels(figure)
     lowest = line(right, "first to second")[1].min()
-    assert left.name == "3d" and f"falls to {lowest:.1f}" in " ".join(figure.alt.split())
+    assert left.name == again.name == "3d" and f"it is {lowest:.1f} at its lowest" in " ".join(figure.alt.split())
     for label, (start, end) in {"first to second": (1, 2), "x to first": (0, 1), "x to second": (0, 2)}.items():
         drawn = line(right, label)[1]
         assert [drawn[0], drawn[-1]] == pytest.approx([corners[start], corners[end]], abs=1e-3)

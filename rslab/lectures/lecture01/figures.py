@@ -329,15 +329,25 @@ def folded_figure(starts: int = 12, seed: int = 0) -> tuple[Figure, dict[str, fl
     return figure, numbers
 
 
+def _panels(count: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
+    """That many panels, at most `columns` in a row, which share a height; what is left of the last row stays empty."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure, axes = new_figure(rows, columns, width=width * columns, height=height * rows, squeeze=False, sharey="row")
+    for unused in axes.flat[count:]:
+        unused.set_visible(False)
+    return figure, axes
+
+
 @styled
 def lines_figure(networks: dict[str, dict[str, np.ndarray]], epsilon: str) -> Figure:
-    """The loss from x to FGSM's and to PGD's end (`landscape.lines`), one panel a network.
+    """The loss from x to FGSM's and to PGD's end (`landscape.lines`), one panel a network, three in a row.
 
     Twenty images thin, the mean thick; ε as the titles show it.
     """
-    figure, axes = new_figure(1, len(networks), width=3.4 * len(networks), height=3.7, squeeze=False, sharey=True)
+    figure, axes = _panels(len(networks), 3, 3.4, 3.7)
     told = []
-    for cell, (name, ways) in zip(axes[0], networks.items(), strict=True):
+    for cell, (name, ways) in zip(axes.flat, networks.items(), strict=False):
         for attack, losses in ways.items():
             shares = np.linspace(0, 1, len(losses))
             color = BLUE if attack == "FGSM" else VERMILION
@@ -348,7 +358,8 @@ def lines_figure(networks: dict[str, dict[str, np.ndarray]], epsilon: str) -> Fi
             told.append(f"{name}, towards {attack}'s end, from {mean[0]:.1f} to {mean[-1]:.1f}{bump}")
         cell.set(xlabel="share of the way from x", title=f"{name}, ε = {epsilon}", xlim=(0, 1))
         cell.set_ylim(bottom=0)
-    axes[0, 0].set_ylabel("loss")
+    for cell in axes[:, 0]:
+        cell.set_ylabel("loss")
     axes[0, 0].legend(loc="upper left")
     figure.alt = f"""The loss along the straight line from each image to FGSM's end, blue, and to PGD's end, red;
         thin lines for twenty images, a thick line for the mean of all, a panel for each network. The means:
@@ -364,7 +375,8 @@ def histograms_figure(
     losses: dict[str, list[np.ndarray]], epsilon: str, names: Sequence[str] = ("first image", "second image")
 ) -> Figure:
     """Final losses over random starts, one panel per network, one colour per image; the axes start at 0, uncropped."""
-    figure, axes = new_figure(1, len(losses), width=1.4 + 3.6 * len(losses), height=3.4, squeeze=False)
+    width = 1.4 + min(3.6 * len(losses), 8.8)
+    figure, axes = new_figure(1, len(losses), width=width, height=3.4, squeeze=False)
     for cell, (name, images) in zip(axes[0], losses.items(), strict=True):
         top = 1.08 * max(float(values.max()) for values in images)
         for values, color, which in zip(images, (BLUE, ORANGE), names, strict=False):
@@ -378,8 +390,7 @@ def histograms_figure(
         for values, which in zip(images, names, strict=False)
     ]
     figure.alt = f"""Histogram of the loss at PGD's end over random starts, one colour for each of two images, on
-        axes that begin at 0. Each image's values lie in one or a few narrow groups, and no start ends far above
-        them. {"; ".join(ranges)}."""
+        axes that begin at 0. {"; ".join(ranges)}."""
     return figure
 
 
@@ -410,34 +421,43 @@ def angles_figure(angles: np.ndarray, random: np.ndarray, pixels: int) -> Figure
 
 
 @styled
-def surface_figure(lines: dict[str, np.ndarray]) -> Figure:
-    """`landscape.between`: the plane of x and two ends as a landscape (left), and three straight lines (right)."""
-    loss, t = lines["plane"], landscape.SHARES
+def surface_figure(planes: dict[str, dict[str, np.ndarray]]) -> Figure:
+    """`landscape.between`, a row a network: the plane of x and two ends (left), and three straight lines (right)."""
+    t = landscape.SHARES
     u, v = np.meshgrid(landscape.AXIS, landscape.AXIS)
-    figure, (flat, right) = new_figure(1, 2, width=10.2, height=4.6, width_ratios=(1.35, 1))
-    left = figure.add_subplot(flat.get_subplotspec(), projection="3d")
-    flat.remove()
-    left.plot_surface(u, v, loss, cmap="viridis", rcount=67, ccount=67, linewidth=0, antialiased=True, alpha=0.9)
-    ways = (("first to second", 1 - t, t, PURPLE), ("x to first", t, 0 * t, SKY), ("x to second", 0 * t, t, BLUE))
-    for name, across, up, color in ways:
-        dashes = "--" if name == "first to second" else "-"
-        left.plot(across, up, lines[name] + 0.15, color=color, linestyle=dashes, linewidth=3, zorder=10)
-        right.plot(t, lines[name], color=color, linestyle=dashes, label=name)
-    for place, name in (((0, 0), "x"), ((1, 0), "first"), ((0, 1), "second")):
-        height = lines["x to second" if name == "second" else "x to first"][0 if name == "x" else -1]
-        left.plot(*place, height + 0.3, "o", color="white", markeredgecolor=INK, markersize=8, zorder=11)
-        left.text(*place, height + 0.12 * loss.max(), name, fontsize=10, ha="center", zorder=12)
-    left.set(xlabel="λ₁, towards the first", ylabel="λ₂, towards the second", zlabel="loss")
-    left.set_title("the plane of x and two ends")
-    left.view_init(elev=32, azim=-122)
-    right.set(xlabel="share of the way", ylabel="loss", xlim=(0, 1), title="along three straight lines")
-    right.set_ylim(bottom=0)
-    right.legend(loc="upper center")
-    valley = lines["first to second"]
-    figure.alt = f"""Left, the loss as a landscape over the plane of x and two ends of PGD: low at x, rising towards
-        either end, with a valley between the two. Right, the loss along three straight lines: from x to either end
-        it rises to {valley[0]:.1f} and {valley[-1]:.1f}; from one end to the other it first falls to
-        {valley.min():.1f}, then rises again."""
+    figure, axes = new_figure(
+        len(planes), 2, width=10.2, height=4.6 * len(planes), width_ratios=(1.35, 1), squeeze=False
+    )
+    told = []
+    for (flat, right), (name, lines) in zip(axes, planes.items(), strict=True):
+        loss = lines["plane"]
+        top = float(loss.max())
+        left = figure.add_subplot(flat.get_subplotspec(), projection="3d")
+        flat.remove()
+        left.plot_surface(u, v, loss, cmap="viridis", rcount=67, ccount=67, linewidth=0, antialiased=True, alpha=0.9)
+        ways = (("first to second", 1 - t, t, PURPLE), ("x to first", t, 0 * t, SKY), ("x to second", 0 * t, t, BLUE))
+        for way, across, up, color in ways:
+            dashes = "--" if way == "first to second" else "-"
+            left.plot(across, up, lines[way] + 0.012 * top, color=color, linestyle=dashes, linewidth=3, zorder=10)
+            right.plot(t, lines[way], color=color, linestyle=dashes, label=way)
+        for place, way in (((0, 0), "x"), ((1, 0), "first"), ((0, 1), "second")):
+            height = lines["x to second" if way == "second" else "x to first"][0 if way == "x" else -1]
+            left.plot(*place, height + 0.025 * top, "o", color="white", markeredgecolor=INK, markersize=8, zorder=11)
+            left.text(*place, height + 0.12 * top, way, fontsize=10, ha="center", zorder=12)
+        left.set(xlabel="λ₁, towards the first", ylabel="λ₂, towards the second")
+        left.set_title(f"{name}: the loss over the plane of x and two ends")
+        left.view_init(elev=32, azim=-122)
+        right.set(xlabel="share of the way", ylabel="loss", xlim=(0, 1), title="along three straight lines")
+        right.set_ylim(bottom=0)
+        right.legend(loc="upper center")
+        valley = lines["first to second"]
+        told.append(
+            f"{name}: from x ({lines['x to first'][0]:.1f}) to either end the loss rises to {valley[0]:.1f} and "
+            f"{valley[-1]:.1f}; from one end to the other it is {valley.min():.1f} at its lowest"
+        )
+    figure.alt = f"""Left, the loss as a landscape over the plane of x and two ends of PGD: low at x, high at either
+        end. Right, the loss along three straight lines, from x to either end and from one end to the other.
+        {"; ".join(told)}."""
     return figure
 
 
@@ -514,28 +534,33 @@ def training_figure(history: dict[str, list[tuple[float, ...]]]) -> Figure:
 
 @styled
 def robust_losses_figure(records: dict[str, list[dict]]) -> Figure:
-    """Loss under PGD (solid) and FGSM (dashed) after each epoch, training images dark, test images red.
+    """Loss under PGD (solid) and FGSM (dashed) after each epoch, training images dark, test images red; two in a row.
 
-    Records as of `experiments.robust_losses`: {name: [{"train": {"PGD": {"loss": …}, …}, "test": …}, …]}.
+    Records as `experiments.adversarial` writes them: {name: [{"train": {"PGD": {"loss": …}, …}, "test": …}, …]}.
     """
-    figure, axes = new_figure(1, len(records), width=4.4 * len(records), height=3.6, squeeze=False, sharey=True)
+    figure, axes = _panels(len(records), 2, 4.4, 3.5)
     told = []
-    for cell, (name, rows) in zip(axes[0], records.items(), strict=True):
-        epochs = np.arange(1, len(rows) + 1)
+    for cell, (name, epochs) in zip(axes.flat, records.items(), strict=False):
         for attack, dashes, marker in (("PGD", "-", "o"), ("FGSM", "--", "")):
             for split, color in (("train", INK), ("test", VERMILION)):
-                values = [row[split][attack]["loss"] for row in rows]
+                values = [row[split][attack]["loss"] for row in epochs]
                 label = f"{attack}, {'training' if split == 'train' else 'test'} images"
-                cell.plot(epochs, values, color=color, linestyle=dashes, marker=marker, markersize=4, label=label)
+                places = np.arange(1, len(epochs) + 1)
+                cell.plot(places, values, color=color, linestyle=dashes, marker=marker, markersize=4, label=label)
                 told.append(f"{name}, {label}, {values[-1]:.2f}")
-        cell.set(xlabel="epoch", title=name, yscale="log", xlim=(0.8, len(rows) + 0.2))
-        cell.set_yticks((0.01, 0.1, 1, 10), ("0.01", "0.1", "1", "10"))
-        cell.minorticks_off()
+        cell.set(xlabel="epoch", title=name, yscale="log", xlim=(0.8, len(epochs) + 0.2))
         cell.xaxis.get_major_locator().set_params(integer=True)
-    axes[0, 0].set_ylabel("mean loss (log scale)")
-    axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    for row in axes:
+        low, high = row[0].get_ylim()
+        ticks = [0.01, 0.1, 1, 10] if high > 50 * low else [0.5, 1, 1.5, 2, 3, 5, 10]
+        row[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        row[0].set_ylim(low, high)
+        row[0].set_ylabel("mean loss (log scale)")
+        for cell in row:
+            cell.minorticks_off()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2 * axes.shape[1])
     figure.alt = f"""Mean loss against the epoch on a logarithmic axis, one panel for each way of training: under
-        PGD solid, under FGSM dashed, dark on training images and red on test images, which lie close together.
+        PGD solid, under FGSM dashed, dark on training images and red on test images.
         After the last epoch: {"; ".join(told)}."""
     return figure
 
