@@ -18,6 +18,7 @@ from rslab.lectures.lecture01 import explorers, figures, landscape
 from rslab.networks.inference import fold_batchnorm
 from rslab.store.logs import read_log
 from rslab.store.run_folder import RESULTS, load_run, read_history
+from rslab.training import loop
 from rslab.training.loop import train
 
 
@@ -100,7 +101,7 @@ def test_figures_of_a_network_show_its_losses(network, digits):
         np.testing.assert_allclose(shown[2], adversarial[column, 0])
         assert f"“{int(network(x).argmax(1)[column])}”" in axes[0, column].get_title()
     ends = {"FGSM": attacks.fgsm(network, x, y, 0.2), "PGD": attacks.pgd(network, x, y, 0.2, norm="linf", steps=20)}
-    for panel in panels(figures.lines_figure(dict.fromkeys("ab", landscape.lines(network, x, y, 0.2)), "0.2")):
+    for panel in panels(figures.lines_figure(dict.fromkeys("ab", landscape.lines(network, x, y, 0.2)))):
         for attack, end in ends.items():
             mean = line(panel, f"towards {attack}'s end")[1]
             assert [mean[0], mean[-1]] == pytest.approx([loss(x, y).mean(), loss(end, y).mean()], rel=1e-3)
@@ -191,26 +192,37 @@ def test_a_recipe_is_trained_watched_and_attacked_and_a_stopped_one_goes_on(tmp_
     monkeypatch.setattr(landscape, "STARTS", 4)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     adversarial.main(["small", str(whole)])
-    calls = []
+    calls, attacked, finish = [], adversarial.attacked, loop.finish_run
 
     def killed(*arguments):
         calls.append(1)
-        if len(calls) in (2, 4):  # while a network is attacked: each split of an epoch is a call
+        if len(calls) in (2, 5):  # each split of an epoch is a call: in the first epoch, and in the last
             raise KeyboardInterrupt
         return attacked(*arguments)
 
-    attacked = adversarial.attacked
+    def killed_before_the_weights(out, *rest):
+        if out.name == "pgd" and len(calls) == 4:
+            calls.pop()
+            raise KeyboardInterrupt
+        finish(out, *rest)
+
     monkeypatch.setattr(adversarial, "attacked", killed)
-    for _ in range(2):
+    monkeypatch.setattr(loop, "finish_run", killed_before_the_weights)
+    for epochs in (0, 1, 1):
         with pytest.raises(KeyboardInterrupt):
             adversarial.main(["small", str(parts)])
-    adversarial.main(["small", str(parts)])
+        log = parts / "pgd" / "robust.jsonl"
+        assert epochs == (len(log.read_text(encoding="utf-8").splitlines()) if log.exists() else 0)
+    with log.open("a", encoding="utf-8") as file:
+        file.write('{"epoch": 1, "tra')
+    for _ in range(2):  # the second has nothing to do
+        adversarial.main(["small", str(parts)])
     names = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
     assert names == sorted(path.relative_to(parts) for path in parts.rglob("*") if path.is_file())
     first, second = ((folder / "pgd" / "robust.jsonl").read_text(encoding="utf-8") for folder in (whole, parts))
     assert first == second and [json.loads(row)["epoch"] for row in first.splitlines()] == [0, 1]
     logs = {path.stem: read_log(path) for path in (whole / "pgd").glob("*.tsv")}
-    assert set(logs) == {"clean", "under-fgsm", "under-pgd40x10", "under-margin40x10", "under-transfer"}
+    assert set(logs) == {"clean", "under-fgsm", "under-pgd2x2", "under-margin2x2", "under-transfer"}
     assert all(len(log) == 20 for log in logs.values())
     assert not (whole / "standard" / "robust.jsonl").exists()
     studies = landscape.read_studies(whole / "landscape.npz")
@@ -220,7 +232,13 @@ def test_a_recipe_is_trained_watched_and_attacked_and_a_stopped_one_goes_on(tmp_
         for image in range(2):
             plane = found.between(image)
             assert plane["plane"][0, 0] == plane["x to first"][0] == plane["x to second"][0]
-            assert 0 <= found.median_angle(image) < 180
+
+
+def test_the_median_angle_is_that_of_all_pairs_rounded_down():
+    angles = np.array([3.2, 41.1, 41.9, 42.7, 90.0])
+    for some in (angles, angles[:3], angles[2:]):
+        kept = landscape.Study({"angles, 0": np.histogram(some, np.arange(181))[0]})
+        assert kept.median_angle(0) == math.floor(np.median(some))
 
 
 def test_a_run_that_nobody_watched_and_another_recipe_are_refused(tmp_path, monkeypatch):
@@ -229,24 +247,28 @@ def test_a_run_that_nobody_watched_and_another_recipe_are_refused(tmp_path, monk
     run = adversarial.read_recipe(tmp_path / "small.toml")[1]
     for _ in train(run.train, tmp_path / "out" / "pgd"):
         pass
-    with pytest.raises(InputError, match="robust.jsonl: got 0 epochs, .*trained unwatched"):
+    with pytest.raises(InputError, match="robust.jsonl: got 0 epochs, and the network after the next is gone"):
         adversarial.watch(run, tmp_path / "out" / "pgd")
     (tmp_path / "small.toml").write_text(LINF.split("[pgd]")[0], encoding="utf-8")
     with pytest.raises(InputError, match="recipe: got the methods standard, expected adversarial and standard"):
         adversarial.main(["small", str(tmp_path / "other")])
+    for norm, found in (("l2", "l2 0.1"), ("linf", "linf 0.1, linf 0.2")):
+        another = LINF.replace('norm = "linf"', f'norm = "{norm}"')
+        second = another[another.index("[pgd]") :].replace("[pgd]", "[second]").replace("0.1", "0.2")
+        (tmp_path / "small.toml").write_text(another + second * (norm == "linf"), encoding="utf-8")
+        with pytest.raises(InputError, match=f"recipe: got the budgets {found}, expected one, of linf"):
+            adversarial.main(["small", str(tmp_path / "other")])
     assert not (tmp_path / "other").exists()
 
 
-def test_the_shipped_robust_losses_are_those_of_the_shipped_runs():
-    for run, epochs in (("pgd", 8), ("fgsm", 8)):
-        lines = (RESULTS / "mnist-linf" / run / "robust.jsonl").read_text(encoding="utf-8").splitlines()
-        records, history = [json.loads(row) for row in lines], read_history(RESULTS / "mnist-linf" / run)
-        assert [row["epoch"] for row in records] == list(range(epochs)) == [row["epoch"] for row in history]
-        if run == "pgd":  # trained a second time: the same but for rounding
-            for row, first in zip(records, history, strict=True):
-                assert row["trained on"] == pytest.approx(first["loss"], rel=0.1)
-        last = records[-1]
-        assert last["train"]["PGD"]["loss"] >= last["train"]["FGSM"]["loss"]
+@pytest.mark.parametrize(("recipe", "epochs"), [("mnist-linf", 8), ("cifar10-linf", 14)])
+@pytest.mark.parametrize("run", ["pgd", "fgsm"])
+def test_the_shipped_robust_losses_are_those_of_the_shipped_runs(recipe, epochs, run):
+    folder = RESULTS / recipe / run
+    records = [json.loads(row) for row in (folder / "robust.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["epoch"] for row in records] == list(range(epochs))
+    assert [row["trained on"] for row in records] == [row["loss"] for row in read_history(folder)]
+    assert all(row["train"]["PGD"]["loss"] >= row["train"]["FGSM"]["loss"] for row in records)
 
 
 def test_an_image_under_attack_loses(network, digits):

@@ -102,16 +102,25 @@ def test_a_run_stopped_twice_and_with_a_torn_record_still_gives_the_same(tmp_pat
     assert records_without_seconds(tmp_path / "whole") == records_without_seconds(out)
 
 
-def test_a_kill_between_state_and_record_loses_no_record(tmp_path, few):
-    """The state of an epoch is on disk before its record: the record may be missing at a resume."""
+def test_a_kill_between_record_and_state_loses_no_record(tmp_path, few):
+    """The record of an epoch is on disk before its state: at a resume it may be one too many."""
     finish(CONFIG, tmp_path / "whole", few)
     out = tmp_path / "parts"
     interrupt(CONFIG, out, few, 2)
-    lines = (out / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    (out / "train.jsonl").write_text("".join(lines[:1]), encoding="utf-8")
-    finish(CONFIG, out, few, resume=True)
-    epochs = [record["epoch"] for record in read_history(out)]
-    assert epochs == sorted(set(epochs)) and epochs[-1] == 3
+    with (out / "train.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"epoch": 2, "loss": 7.0, "seconds": 1.0}\n')
+    records = list(train(CONFIG, out, data=few, resume=True))
+    assert [record["epoch"] for record in records] == [0, 1, 2, 3] and "model" in records[1]
+    assert records_without_seconds(out) == records_without_seconds(tmp_path / "whole")
+
+
+def test_a_finished_run_of_which_only_the_records_are_kept_is_not_trained_over(tmp_path, few):
+    finish(CONFIG, tmp_path / "run", few)
+    (tmp_path / "run" / "weights.safetensors").unlink()
+    before = (tmp_path / "run" / "train.jsonl").read_bytes()
+    with pytest.raises(InputError, match="a finished run without its weights, expected a new folder"):
+        train(CONFIG, tmp_path / "run", data=few, resume=True)
+    assert (tmp_path / "run" / "train.jsonl").read_bytes() == before
 
 
 def test_a_run_stopped_between_its_last_state_and_its_weights_is_finished(tmp_path, few):

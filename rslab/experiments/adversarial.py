@@ -1,11 +1,11 @@
 """Adversarial training under ℓ∞ (robust-training blog): the networks of a recipe trained, watched and attacked.
 
-Of a recipe whose runs are `standard` or `adversarial`, in turn:
+Of a recipe whose runs are `standard` or `adversarial`, these under ℓ∞ with one ε, in turn:
 
 - each run is trained; after each epoch of an adversarial one its network is attacked on 500 images of either split
-  by one step (FGSM) and by PGD with 40: `robust.jsonl`, an epoch a line;
+  by one step (FGSM) and by PGD with 40 from x: `robust.jsonl`, an epoch a line;
 - each network is attacked on 500 test images, every network by FGSM and by PGD of 40 steps and 10 restarts, up the
-  cross-entropy and up the margin, the adversarial ones also by what PGD makes for the standard one: a log each;
+  cross-entropy and up the margin, the adversarial ones also by what PGD from x makes for the standard one: a log each;
 - the loss of each network along lines, over a plane, and where PGD ends from many starts: `landscape.npz`, which
   lecture 01 draws.
 
@@ -69,25 +69,28 @@ def attacked(network: nn.Module, images: Tensor, labels: Tensor, epsilon: float)
 
 
 def watch(run: RecipeRun, folder: Path) -> None:
-    """Train a run, or go on with it, and attack its network after each epoch: `robust.jsonl`."""
+    """Train a run, or go on with it; an adversarial one's network is attacked after each epoch: `robust.jsonl`."""
     config, log = run.train, folder / "robust.jsonl"
+    watched = config.method == "adversarial"
+    shown = {split: chosen(load_dataset(config.dataset, split)) for split in ("train", "test") if watched}
     if log.exists():
         logs.drop_torn_row(log)
     done = len(log.read_text(encoding="utf-8").splitlines()) if log.exists() else 0
-    shown = {split: chosen(load_dataset(config.dataset, split)) for split in ("train", "test")}
     for record in train(config, folder, resume=folder.exists()):
-        network = record.pop("model", None)
-        if record["epoch"] == config.epochs - 1:
-            network = load_run(folder)[0]  # as it is kept
-        if record["epoch"] < done:
+        network, epoch = record.pop("model", None), record["epoch"]
+        if network is not None:
+            print(folder.name, json.dumps(record), flush=True)
+        if not watched or epoch < done:
             continue
-        print(folder.name, json.dumps(record), flush=True)
-        if config.method == "adversarial":
-            if network is None:
-                raise InputError(f"{log}: got {done} epochs, expected all but the last: the run was trained unwatched.")
-            fast = InferenceNetwork(network, choose_precision(config.precision, "cpu"))
-            found = {split: attacked(fast, *pair, config.epsilon) for split, pair in shown.items()}
-            files.append_text(log, json.dumps({"epoch": record["epoch"], "trained on": record["loss"], **found}) + "\n")
+        if epoch == config.epochs - 1:
+            network = load_run(folder)[0]  # as it is kept
+        if network is None:
+            raise InputError(
+                f"{log}: got {done} epochs, and the network after the next is gone: expected a new FOLDER."
+            )
+        fast = InferenceNetwork(network, choose_precision(config.precision, "cpu"))
+        found = {split: attacked(fast, *pair, config.epsilon) for split, pair in shown.items()}
+        files.append_text(log, json.dumps({"epoch": epoch, "trained on": record["loss"], **found}) + "\n")
 
 
 def evaluate(folder: Path, epsilon: float, source: Path | None) -> None:
@@ -109,8 +112,8 @@ def evaluate(folder: Path, epsilon: float, source: Path | None) -> None:
     planned: dict[str, tuple[AttackSettings, nn.Module | None]] = {
         "clean": (replace(one_step, epsilon=0.0), None),
         "under-fgsm": (one_step, None),
-        "under-pgd40x10": (restarted, None),
-        "under-margin40x10": (replace(restarted, loss="margin"), None),
+        f"under-pgd{STEPS}x{RESTARTS}": (restarted, None),
+        f"under-margin{STEPS}x{RESTARTS}": (replace(restarted, loss="margin"), None),
     }
     if source is not None:
         planned["under-transfer"] = many_steps, load_run(source)[0]
@@ -146,10 +149,14 @@ def main(arguments: list[str]) -> None:
     methods = {run.train.method for run in runs}
     if methods != {"standard", "adversarial"}:
         raise InputError(f"recipe: got the methods {', '.join(sorted(methods))}, expected adversarial and standard.")
+    budgets = {(run.train.norm, run.train.epsilon) for run in runs if run.train.method == "adversarial"}
+    if len(budgets) > 1 or {norm for norm, _ in budgets} != {"linf"}:
+        named = ", ".join(f"{norm} {epsilon:g}" for norm, epsilon in sorted(budgets))
+        raise InputError(f"recipe: got the budgets {named}, expected one, of linf.")
+    ((_, epsilon),) = budgets
     place = Path(arguments[1]) if len(arguments) == 2 else Path("runs") / arguments[0]
     for run in runs:
         watch(run, place / run.name)
-    epsilon = max(run.train.epsilon for run in runs if run.train.method == "adversarial")
     plain = next(run.name for run in runs if run.train.method == "standard")
     for run in runs:
         evaluate(place / run.name, epsilon, place / plain if run.train.method == "adversarial" else None)

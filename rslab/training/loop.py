@@ -147,15 +147,15 @@ def _epochs(config, model, optimizer, average, training_set, start: int = 0) -> 
 def _recorded_epochs(config, model, optimizer, average, epochs, out: Path, start: int, history) -> Iterator[dict]:
     kept = average.module if average else model
     if start >= config.epochs:  # it may have been stopped between the last epoch's state and the weights
-        yield from history
         finish_run(out, kept, config.stored)
+        yield from history
     elif history:
         yield from history[:-1]
         yield {**history[-1], "model": kept}
     for record in epochs:
-        save_state(out / "resume.safetensors", model, optimizer, average, record["epoch"])
         numbers = {name: value for name, value in record.items() if name != "model"}
         files.append_text(out / "train.jsonl", json.dumps(numbers) + "\n")
+        save_state(out / "resume.safetensors", model, optimizer, average, record["epoch"])
         if record["epoch"] == config.epochs - 1:
             finish_run(out, kept, config.stored)
         yield record

@@ -1,5 +1,6 @@
 """A run on disk while it trains: begun, kept after each epoch, resumed, finished."""
 
+import json
 import re
 from pathlib import Path
 
@@ -48,7 +49,9 @@ def open_run(out: Path, config, data, model, optimizer, average, resume: bool) -
         raise
 
 
-UNFINISHED = re.compile(r"\.(config\.json|(weights|resume)\.safetensors)\.\d+")  # what a kill inside a write leaves
+UNFINISHED = re.compile(
+    r"\.(config\.json|train\.jsonl|(weights|resume)\.safetensors)\.\d+"
+)  # what a kill inside a write leaves
 
 
 def _files(folder: Path) -> list[Path]:
@@ -88,6 +91,8 @@ def _opened(out: Path, config, data, model, optimizer, average, resume: bool) ->
     if (out / "weights.safetensors").exists():
         return config.epochs, history
     if not (out / "resume.safetensors").exists():
+        if history and history[-1]["epoch"] == config.epochs - 1:  # of some shipped runs the logs alone are kept
+            raise InputError(f"out: got {out}, a finished run without its weights, expected a new folder.")
         (out / "train.jsonl").unlink(missing_ok=True)  # records of epochs that are trained anew
         return 0, []
     state = files.load_tensors(out / "resume.safetensors")
@@ -105,4 +110,8 @@ def _opened(out: Path, config, data, model, optimizer, average, resume: bool) ->
             average.load_state_dict({n[8:]: tensor for n, tensor in state.items() if n.startswith("average.")})
     except (KeyError, RuntimeError, ValueError, OverflowError) as error:
         raise InputError(f"{out}/resume.safetensors: got another model's state, expected {config.arch}.") from error
-    return epoch + 1, [record for record in history if record["epoch"] <= epoch]
+    before = [record for record in history if record["epoch"] <= epoch]
+    if before != history:  # stopped between the record of an epoch and its state
+        lines = "".join(json.dumps(record) + "\n" for record in before)
+        files.write_whole(out / "train.jsonl", lambda file: file.write_text(lines, encoding="utf-8", newline=""))
+    return epoch + 1, before

@@ -16,7 +16,20 @@ from rslab.data.photographs import imagenet_classes, load_photographs
 from rslab.lectures import pictures
 from rslab.lectures.lecture01 import landscape
 from rslab.lectures.lecture02.figures import plane_classes, plane_probabilities
-from rslab.lectures.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, new_figure, show_image, styled
+from rslab.lectures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    LabFigure,
+    new_figure,
+    show_image,
+    styled,
+)
 
 ATTACK_COLORS = {"clean": GREY, "FGSM": SKY, "PGD": VERMILION}
 
@@ -329,7 +342,7 @@ def folded_figure(starts: int = 12, seed: int = 0) -> tuple[Figure, dict[str, fl
     return figure, numbers
 
 
-def _panels(count: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
+def _panels(count: int, columns: int, width: float, height: float) -> tuple[LabFigure, np.ndarray]:
     """That many panels, at most `columns` in a row, which share a height; what is left of the last row stays empty."""
     columns = min(columns, count)
     rows = -(-count // columns)
@@ -340,10 +353,10 @@ def _panels(count: int, columns: int, width: float, height: float) -> tuple[Figu
 
 
 @styled
-def lines_figure(networks: dict[str, dict[str, np.ndarray]], epsilon: str) -> Figure:
+def lines_figure(networks: dict[str, dict[str, np.ndarray]]) -> Figure:
     """The loss from x to FGSM's and to PGD's end (`landscape.lines`), one panel a network, three in a row.
 
-    Twenty images thin, the mean thick; ε as the titles show it.
+    Twenty images thin, the mean thick.
     """
     figure, axes = _panels(len(networks), 3, 3.4, 3.7)
     told = []
@@ -356,7 +369,7 @@ def lines_figure(networks: dict[str, dict[str, np.ndarray]], epsilon: str) -> Fi
             cell.plot(shares, mean, color=color, linewidth=3, label=f"towards {attack}'s end")
             bump = f", with a bump of {mean.max():.1f} on the way" if mean.max() > 1.1 * mean[-1] else ""
             told.append(f"{name}, towards {attack}'s end, from {mean[0]:.1f} to {mean[-1]:.1f}{bump}")
-        cell.set(xlabel="share of the way from x", title=f"{name}, ε = {epsilon}", xlim=(0, 1))
+        cell.set(xlabel="share of the way from x", title=name, xlim=(0, 1))
         cell.set_ylim(bottom=0)
     for cell in axes[:, 0]:
         cell.set_ylabel("loss")

@@ -1,7 +1,7 @@
 """The loss of a network as a function of its image: along lines, over a plane, where many runs of PGD end.
 
-Of a network at hand these are computed in a cell; of the CIFAR-10 networks, which a reader does not have, they are
-read from the log of `rslab.experiments.adversarial`.
+Of a network at hand these are computed in a cell; of the MNIST and CIFAR-10 networks, which take an hour to train, they
+are read from what `rslab.experiments.adversarial` kept.
 """
 
 from dataclasses import dataclass
@@ -93,7 +93,7 @@ class Study:
         return [losses for name, losses in self.arrays.items() if name.startswith("ends")]
 
     def median_angle(self, image: int) -> int:
-        """Between the directions of the image's high ends, in whole degrees: half of all pairs are below it."""
+        """The median over all pairs of the angle between the directions of two high ends, rounded down to a degree."""
         pairs = self.arrays[f"angles, {image}"].cumsum()
         return int((pairs < pairs[-1] / 2).sum())
 
