@@ -13,7 +13,7 @@ def panels(figure) -> list:
 
 
 def unreadable(figure) -> list[str]:
-    """Of a drawn figure: ticks over each other, legends over another panel, and what of these, titles and labels leaves it."""
+    """Of a drawn figure: ticks over each other, legends over a panel; which of these, titles and axis labels leave it."""
     found, edge = [], figure.bbox.padded(1)
 
     def outside(drawn) -> bool:
