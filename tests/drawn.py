@@ -13,7 +13,7 @@ def panels(figure) -> list:
 
 
 def unreadable(figure) -> list[str]:
-    """Of a drawn figure: ticks over each other, legends over a panel; which of these, titles and axis labels leave it."""
+    """Of a drawn figure: ticks over each other, legends over a panel, and these, titles or axis labels outside it."""
     found, edge = [], figure.bbox.padded(1)
 
     def outside(drawn) -> bool:

@@ -78,7 +78,7 @@ def read_history(run: Path) -> list[dict]:
     check_file(path, "an epoch a line", most=files.TEXT_BYTES)
     try:
         history = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
-        epochs = [record["epoch"] for record in history]  # a kill may have cost one its record
+        epochs = [record["epoch"] for record in history]  # with gaps in runs of 0.1.0, which a kill could cost a record
         whole = epochs == sorted(set(epochs)) and all(record["seconds"] >= 0 for record in history)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         whole = False
