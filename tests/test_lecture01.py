@@ -104,6 +104,9 @@ def test_figures_of_a_network_show_its_losses(network, digits):
     for panel in panels(figures.lines_figure(dict.fromkeys("ab", landscape.lines(network, x, y, 0.2)))):
         for attack, end in ends.items():
             mean = line(panel, f"towards {attack}'s end")[1]
+            assert panel.get_ylim()[0] == 0 and panel.get_ylim()[1] > max(
+                drawn.get_ydata().max() for drawn in panel.lines
+            )
             assert [mean[0], mean[-1]] == pytest.approx([loss(x, y).mean(), loss(end, y).mean()], rel=1e-3)
     losses, ends = landscape.final_losses(network, x[0], int(y[0]), 0.2, starts=20)
     first, second, angles = landscape.distinct_ends(ends, x[0])

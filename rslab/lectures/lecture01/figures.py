@@ -342,11 +342,11 @@ def folded_figure(starts: int = 12, seed: int = 0) -> tuple[Figure, dict[str, fl
     return figure, numbers
 
 
-def _panels(count: int, columns: int, width: float, height: float) -> tuple[LabFigure, np.ndarray]:
-    """That many panels, at most `columns` in a row, which share a height; what is left of the last row stays empty."""
+def _panels(count: int, columns: int, width: float, height: float, **options) -> tuple[LabFigure, np.ndarray]:
+    """That many panels, at most `columns` in a row; what is left of the last row stays empty."""
     columns = min(columns, count)
     rows = -(-count // columns)
-    figure, axes = new_figure(rows, columns, width=width * columns, height=height * rows, squeeze=False, sharey="row")
+    figure, axes = new_figure(rows, columns, width=width * columns, height=height * rows, squeeze=False, **options)
     for unused in axes.flat[count:]:
         unused.set_visible(False)
     return figure, axes
@@ -354,9 +354,9 @@ def _panels(count: int, columns: int, width: float, height: float) -> tuple[LabF
 
 @styled
 def lines_figure(networks: dict[str, dict[str, np.ndarray]]) -> Figure:
-    """The loss from x to FGSM's and to PGD's end (`landscape.lines`), one panel a network, three in a row.
+    """The loss from x to FGSM's and to PGD's end (`landscape.lines`), one panel a network, each with its own axis.
 
-    Twenty images thin, the mean thick.
+    Ten images thin, the mean thick.
     """
     figure, axes = _panels(len(networks), 3, 3.4, 3.7)
     told = []
@@ -364,7 +364,7 @@ def lines_figure(networks: dict[str, dict[str, np.ndarray]]) -> Figure:
         for attack, losses in ways.items():
             shares = np.linspace(0, 1, len(losses))
             color = BLUE if attack == "FGSM" else VERMILION
-            cell.plot(shares, losses[:, :20], color=color, linewidth=0.6, alpha=0.45)
+            cell.plot(shares, losses[:, :10], color=color, linewidth=0.6, alpha=0.45)
             mean = losses.mean(1)
             cell.plot(shares, mean, color=color, linewidth=3, label=f"towards {attack}'s end")
             bump = f", with a bump of {mean.max():.1f} on the way" if mean.max() > 1.1 * mean[-1] else ""
@@ -375,7 +375,7 @@ def lines_figure(networks: dict[str, dict[str, np.ndarray]]) -> Figure:
         cell.set_ylabel("loss")
     axes[0, 0].legend(loc="upper left")
     figure.alt = f"""The loss along the straight line from each image to FGSM's end, blue, and to PGD's end, red;
-        thin lines for twenty images, a thick line for the mean of all, a panel for each network. The means:
+        thin lines for ten images, a thick line for the mean of all, a panel for each network. The means:
         {"; ".join(told)}."""
     return figure
 
@@ -444,24 +444,24 @@ def surface_figure(planes: dict[str, dict[str, np.ndarray]]) -> Figure:
     told = []
     for (flat, right), (name, lines) in zip(axes, planes.items(), strict=True):
         loss = lines["plane"]
-        top = float(loss.max())
+        span = float(loss.max() - loss.min())
         left = figure.add_subplot(flat.get_subplotspec(), projection="3d")
         flat.remove()
         left.plot_surface(u, v, loss, cmap="viridis", rcount=67, ccount=67, linewidth=0, antialiased=True, alpha=0.9)
         ways = (("first to second", 1 - t, t, PURPLE), ("x to first", t, 0 * t, SKY), ("x to second", 0 * t, t, BLUE))
         for way, across, up, color in ways:
             dashes = "--" if way == "first to second" else "-"
-            left.plot(across, up, lines[way] + 0.012 * top, color=color, linestyle=dashes, linewidth=3, zorder=10)
+            left.plot(across, up, lines[way] + 0.01 * span, color=color, linestyle=dashes, linewidth=3, zorder=10)
             right.plot(t, lines[way], color=color, linestyle=dashes, label=way)
         for place, way in (((0, 0), "x"), ((1, 0), "first"), ((0, 1), "second")):
             height = lines["x to second" if way == "second" else "x to first"][0 if way == "x" else -1]
-            left.plot(*place, height + 0.025 * top, "o", color="white", markeredgecolor=INK, markersize=8, zorder=11)
-            left.text(*place, height + 0.12 * top, way, fontsize=10, ha="center", zorder=12)
+            left.plot(*place, height + 0.025 * span, "o", color="white", markeredgecolor=INK, markersize=8, zorder=11)
+            left.text(*place, height + 0.1 * span, way, fontsize=10, ha="center", zorder=12)
         left.set(xlabel="λ₁, towards the first", ylabel="λ₂, towards the second")
         left.set_title(f"{name}: the loss over the plane of x and two ends")
         left.view_init(elev=32, azim=-122)
         right.set(xlabel="share of the way", ylabel="loss", xlim=(0, 1), title="along three straight lines")
-        right.set_ylim(bottom=0)
+        right.set_ylim(0, 1.35 * max(float(lines[way].max()) for way, *_ in ways))
         right.legend(loc="upper center")
         valley = lines["first to second"]
         told.append(
@@ -551,7 +551,7 @@ def robust_losses_figure(records: dict[str, list[dict]]) -> Figure:
 
     Records as `experiments.adversarial` writes them: {name: [{"train": {"PGD": {"loss": …}, …}, "test": …}, …]}.
     """
-    figure, axes = _panels(len(records), 2, 4.4, 3.5)
+    figure, axes = _panels(len(records), 2, 4.4, 3.5, sharey="row")
     told = []
     for cell, (name, epochs) in zip(axes.flat, records.items(), strict=False):
         for attack, dashes, marker in (("PGD", "-", "o"), ("FGSM", "--", "")):
