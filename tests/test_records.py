@@ -351,7 +351,8 @@ def test_a_file_that_is_no_checkpoint_is_called_what_it_is(tmp_path):
         (whole[: len(whole) // 2], "an archive whose end is missing or damaged"),
         (gzip.compress(whole), "a file packed by gzip"),
         (theirs, r"contains .*Sequential, which is not loaded.*save model.state_dict\(\)"),
-        ({"state_dict": states, "kind": Numbers.ONE}, "contains .*Numbers, which is not loaded"),
+        # Python 3.11.2, Debian 12's, pickles a member of an Enum by getattr
+        ({"state_dict": states, "kind": Numbers.ONE}, "contains .*(Numbers|builtins.getattr), which is not loaded"),
         ({"state_dict": states, "how": Evaluate()}, "contains builtins.eval, which is not loaded"),
         ({"epoch": 3, "best": 0.5}, "no 'state_dict' with tensors but epoch, best"),
         (linear | {"arch": "x"}, "got arch 'x'"),
