@@ -49,9 +49,8 @@ def open_run(out: Path, config, data, model, optimizer, average, resume: bool) -
         raise
 
 
-UNFINISHED = re.compile(
-    r"\.(config\.json|train\.jsonl|(weights|resume)\.safetensors)\.\d+"
-)  # what a kill inside a write leaves
+# what a kill inside a write leaves
+UNFINISHED = re.compile(r"\.(config\.json|train\.jsonl|(weights|resume)\.safetensors)\.\d+")
 
 
 def _files(folder: Path) -> list[Path]:

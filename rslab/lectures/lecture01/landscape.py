@@ -1,7 +1,7 @@
 """The loss of a network as a function of its image: along lines, over a plane, where many runs of PGD end.
 
-Of a network at hand these are computed in a cell; of the MNIST and CIFAR-10 networks, which take an hour to train, they
-are read from what `rslab.experiments.adversarial` kept.
+Of a network at hand these are computed in a cell; of the MNIST and CIFAR-10 networks, which take two hours to train,
+they are read from what `rslab.experiments.adversarial` kept.
 """
 
 from dataclasses import dataclass
